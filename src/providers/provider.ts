@@ -1,0 +1,58 @@
+import { QuarryError } from '../errors.ts'
+
+export const providerTypes = ['local', 'openai', 'ollama'] as const
+export type ProviderType = (typeof providerTypes)[number]
+
+/** What one request may carry, and how many may be under way at once. */
+export interface EmbeddingLimits {
+  /** Texts in one request. */
+  maxTextsPerRequest: number
+  /** Estimated tokens in one request, all texts together. */
+  maxTokensPerRequest: number
+  /** Estimated tokens in one text; a longer text is embedded in parts whose vectors are averaged (embedding/parts.ts). */
+  maxTokensPerText: number
+  /** Requests under way at once in this process. */
+  maxParallelRequests: number
+}
+
+/** Something that turns texts into vectors. One per process and model; owns its threads and connections. */
+export interface EmbeddingProvider {
+  readonly type: ProviderType
+  readonly model: string
+  readonly limits: EmbeddingLimits
+  /** Length of the vectors. Asks the provider (by embedding one word) only where configuration does not say. */
+  dimensions(signal?: AbortSignal): Promise<number>
+  /** Tokens of a text in this model: exact for `local`, an estimate that errs on the high side elsewhere. */
+  countTokens(text: string): number
+  /**
+   * One vector per text, in order; null where the model sees nothing to embed in the text (no known token).
+   * Sends exactly one request. Never retries by itself: the pipeline decides.
+   * @throws ProviderError
+   */
+  embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]>
+  close(): Promise<void>
+}
+
+/**
+ * - RATE_LIMITED: the provider asks to wait; not a failure of the texts.
+ * - UNAUTHORIZED: key missing, wrong or without permission: no text can succeed.
+ * - REFUSED: the provider rejects this request for its content; the same request will never succeed.
+ * - UNAVAILABLE: time-out, 5xx, connection refused or reset: may succeed later.
+ * - BAD_ANSWER: it answered, but not with what was asked for (count, dimension, NaN, zero, no JSON).
+ */
+export type ProviderFailure = 'RATE_LIMITED' | 'UNAUTHORIZED' | 'REFUSED' | 'UNAVAILABLE' | 'BAD_ANSWER'
+
+export class ProviderError extends QuarryError {
+  readonly failure: ProviderFailure
+  /** Milliseconds that the provider asked to wait (Retry-After), if it did. */
+  readonly retryAfterMs: number | null
+  constructor(failure: ProviderFailure, message: string, options: { retryAfterMs?: number | null; cause?: unknown } = {}) {
+    super(message, { cause: options.cause })
+    this.failure = failure
+    this.retryAfterMs = options.retryAfterMs ?? null
+  }
+  /** Whether the same request may succeed later. */
+  get isRetryable(): boolean {
+    return this.failure === 'RATE_LIMITED' || this.failure === 'UNAVAILABLE' || this.failure === 'BAD_ANSWER'
+  }
+}

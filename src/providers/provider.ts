@@ -35,18 +35,29 @@ export interface EmbeddingProvider {
 
 /**
  * - RATE_LIMITED: the provider asks to wait; not a failure of the texts.
- * - UNAUTHORIZED: key missing, wrong or without permission: no text can succeed.
+ * - UNAUTHORIZED: key missing, wrong or without permission, or nothing left to pay with: no text can succeed.
+ * - MISCONFIGURED: the address or the model does not exist there (404): no text can succeed until someone acts.
  * - REFUSED: the provider rejects this request for its content; the same request will never succeed.
  * - UNAVAILABLE: time-out, 5xx, connection refused or reset: may succeed later.
  * - BAD_ANSWER: it answered, but not with what was asked for (count, dimension, NaN, zero, no JSON).
  */
-export type ProviderFailure = 'RATE_LIMITED' | 'UNAUTHORIZED' | 'REFUSED' | 'UNAVAILABLE' | 'BAD_ANSWER'
+export type ProviderFailure =
+  | 'RATE_LIMITED'
+  | 'UNAUTHORIZED'
+  | 'MISCONFIGURED'
+  | 'REFUSED'
+  | 'UNAVAILABLE'
+  | 'BAD_ANSWER'
 
 export class ProviderError extends QuarryError {
   readonly failure: ProviderFailure
   /** Milliseconds that the provider asked to wait (Retry-After), if it did. */
   readonly retryAfterMs: number | null
-  constructor(failure: ProviderFailure, message: string, options: { retryAfterMs?: number | null; cause?: unknown } = {}) {
+  constructor(
+    failure: ProviderFailure,
+    message: string,
+    options: { retryAfterMs?: number | null; cause?: unknown } = {},
+  ) {
     super(message, { cause: options.cause })
     this.failure = failure
     this.retryAfterMs = options.retryAfterMs ?? null

@@ -1,0 +1,97 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PGlite } from '@electric-sql/pglite'
+import { vector } from '@electric-sql/pglite-pgvector'
+import { PGLiteSocketServer } from '@electric-sql/pglite-socket'
+import { errorMessage } from '../errors.ts'
+import { sessionSettings } from './connection.ts'
+import type { FromChild, ToChild } from './embedded-protocol.ts'
+import { acquireLock, type DataLock } from './lock.ts'
+
+/*
+ * The process that owns an embedded database: PGlite runs in it, so that a long statement blocks nobody else's event
+ * loop, and it holds the folder's lock, so that the lock ends exactly when the folder is no longer open.
+ */
+
+const [dataDir] = process.argv.slice(2)
+if (!dataDir || !process.send)
+  throw new Error('embedded-child.ts is started by db/embedded.ts with a data folder')
+
+const maxConnections = 64
+const listeners = new Map<string, () => Promise<void>>()
+let lock: DataLock | null = null
+let database: PGlite | null = null
+let server: PGLiteSocketServer | null = null
+let socketDir: string | null = null
+let stopping: Promise<void> | null = null
+
+const say = (message: FromChild) => process.connected && process.send?.(message)
+
+/** A pool behind a broken engine would wait for ever: say why, and end. */
+function fail(error: unknown): void {
+  say({ type: 'failed', message: errorMessage(error) })
+  void stop().finally(() => process.exit(1))
+}
+
+async function start(folder: string): Promise<void> {
+  try {
+    mkdirSync(folder, { recursive: true })
+    lock = acquireLock(folder)
+  } catch (error) {
+    say({ type: 'refused', message: errorMessage(error) })
+    process.exitCode = 1
+    process.disconnect()
+    return
+  }
+  database = await PGlite.create({ dataDir: join(folder, 'postgres'), extensions: { vector } })
+  for (const [name, value] of Object.entries(sessionSettings)) await database.exec(`set ${name} = '${value}'`)
+  socketDir = mkdtempSync(join(tmpdir(), 'quarry-'))
+  server = new PGLiteSocketServer({ db: database, path: join(socketDir, '.s.PGSQL.5432'), maxConnections })
+  server.addEventListener('error', (event) => fail((event as CustomEvent).detail))
+  await server.start()
+  say({ type: 'ready', socketDir })
+}
+
+function stop(): Promise<void> {
+  stopping ??= (async () => {
+    await server?.stop()
+    await database?.close()
+    if (socketDir) rmSync(socketDir, { recursive: true, force: true })
+    lock?.release()
+  })()
+  return stopping
+}
+
+async function obey(message: ToChild): Promise<void> {
+  switch (message.type) {
+    case 'listen': {
+      const unlisten = await database?.listen(message.channel, (payload) =>
+        say({ type: 'notification', channel: message.channel, payload }),
+      )
+      if (unlisten) listeners.set(message.channel, unlisten)
+      break
+    }
+    case 'unlisten':
+      await listeners.get(message.channel)?.()
+      listeners.delete(message.channel)
+      break
+    case 'address':
+      lock?.setUrl(message.url)
+      break
+    case 'stop':
+      await stop()
+      process.exit(0)
+  }
+}
+
+process.on('message', (message: ToChild) => void obey(message).catch(fail))
+// The owner is gone, perhaps by kill -9: close cleanly and free the folder for the next one.
+process.on('disconnect', () => void stop().finally(() => process.exit(0)))
+// Ctrl-C reaches the whole process group; the owner decides when its database ends.
+process.on('SIGINT', () => {})
+process.on('SIGTERM', () => {})
+process.on('uncaughtException', fail)
+process.on('unhandledRejection', fail)
+
+void start(dataDir).catch(fail)

@@ -1,0 +1,102 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { createRequire } from 'node:module'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { SetupError } from '../errors.ts'
+import type { FromChild, ToChild } from './embedded-protocol.ts'
+
+/** A running embedded database: PGlite in a child process, reached through a socket that only this user can open. */
+export interface EmbeddedServer {
+  socketDir: string
+  listen(channel: string): void
+  unlisten(channel: string): void
+  /** Writes the address of the API into the folder's lock, for commands that run beside the server. */
+  publishAddress(url: string): void
+  stop(): Promise<void>
+}
+
+export interface EmbeddedEvents {
+  onNotification(channel: string, payload: string): void
+  /** The child died or its engine broke; nothing more will be answered. */
+  onFailure(error: Error): void
+}
+
+const childPath = fileURLToPath(new URL('./embedded-child.ts', import.meta.url))
+const typescriptLoader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
+const stopLimitMs = 10_000
+
+/**
+ * Opens the folder as a Postgres; creates it at the first start.
+ * @throws SetupError if another process holds the folder
+ */
+export async function startEmbeddedServer(dataDir: string, events: EmbeddedEvents): Promise<EmbeddedServer> {
+  const child = fork(childPath, [dataDir], {
+    execArgv: ['--import', typescriptLoader],
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    serialization: 'json',
+  })
+  let errorOutput = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    errorOutput = (errorOutput + text).slice(-4000)
+  })
+  const socketDir = await ready(child, () => errorOutput)
+
+  let stopping = false
+  child.on('message', (message: FromChild) => {
+    if (message.type === 'notification') events.onNotification(message.channel, message.payload)
+    if (message.type === 'failed') report(message.message)
+  })
+  child.once('exit', (code, signal) => report(`it ended with ${signal ?? `code ${code}`}. ${errorOutput}`))
+
+  let reported = false
+  function report(reason: string): void {
+    if (stopping || reported) return
+    reported = true
+    events.onFailure(new SetupError(`The embedded database in ${dataDir} stopped: ${reason}`))
+  }
+  const tell = (message: ToChild) => {
+    if (child.connected) child.send(message)
+  }
+
+  return {
+    socketDir,
+    listen: (channel) => tell({ type: 'listen', channel }),
+    unlisten: (channel) => tell({ type: 'unlisten', channel }),
+    publishAddress: (url) => tell({ type: 'address', url }),
+    async stop() {
+      stopping = true
+      if (child.exitCode !== null || child.signalCode !== null) return
+      const exited = once(child, 'exit')
+      tell({ type: 'stop' })
+      const killer = setTimeout(() => child.kill('SIGKILL'), stopLimitMs)
+      await exited
+      clearTimeout(killer)
+    },
+  }
+}
+
+function ready(child: ChildProcess, errorOutput: () => string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const settle = (finish: () => void) => {
+      child.off('message', onMessage)
+      child.off('exit', onExit)
+      finish()
+    }
+    const onMessage = (message: FromChild) => {
+      if (message.type === 'ready') settle(() => resolve(message.socketDir))
+      if (message.type === 'refused' || message.type === 'failed') {
+        settle(() => reject(new SetupError(message.message)))
+      }
+    }
+    const onExit = (code: number | null, signal: string | null) =>
+      settle(() =>
+        reject(
+          new SetupError(
+            `The embedded database did not start (${signal ?? `code ${code}`}). ${errorOutput()}`,
+          ),
+        ),
+      )
+    child.on('message', onMessage)
+    child.on('exit', onExit)
+  })
+}

@@ -1,0 +1,42 @@
+import type { Sql } from './database.ts'
+import type { Atom, Message, Topic } from './generated/prisma/client.ts'
+
+/*
+ * Columns under the names of Prisma's models, so that rows of hand-written SQL are the same objects to the API as
+ * those that Prisma reads.
+ */
+
+export const messageColumns = `id, source_id as "sourceId", channel, external_id as "externalId",
+  thread_id as "threadId", reply_to_external_id as "replyToExternalId", author, content, sent_at as "sentAt",
+  topic_id as "topicId", importance, noise, conversation_id as "conversationId", created_at as "createdAt",
+  updated_at as "updatedAt"`
+
+export const atomColumns = `id, type, title, content, confidence, review_state as "reviewState",
+  archived_at as "archivedAt", created_at as "createdAt", updated_at as "updatedAt"`
+
+export const topicColumns = `id, name, description, keywords, color, icon, archived_at as "archivedAt",
+  created_at as "createdAt", updated_at as "updatedAt"`
+
+const readers = {
+  MESSAGE: (sql: Sql, ids: readonly string[]) =>
+    sql.query<Message>(`select ${messageColumns} from message where id = any ($1::uuid[])`, [ids]),
+  ATOM: (sql: Sql, ids: readonly string[]) =>
+    sql.query<Atom>(`select ${atomColumns} from atom where id = any ($1::uuid[])`, [ids]),
+  TOPIC: (sql: Sql, ids: readonly string[]) =>
+    sql.query<Topic>(`select ${topicColumns} from topic where id = any ($1::uuid[])`, [ids]),
+}
+
+/** Rows of any kind by id: one statement a kind, in no order; what does not exist is left out. */
+export async function readRows(
+  sql: Sql,
+  owners: readonly { kind: keyof typeof readers; id: string }[],
+): Promise<Map<string, Message | Atom | Topic>> {
+  const kinds = Object.keys(readers) as (keyof typeof readers)[]
+  const rows = await Promise.all(
+    kinds.map((kind): Promise<(Message | Atom | Topic)[]> => {
+      const ids = owners.filter((owner) => owner.kind === kind).map((owner) => owner.id)
+      return ids.length > 0 ? readers[kind](sql, ids) : Promise.resolve([])
+    }),
+  )
+  return new Map(rows.flat().map((row) => [row.id, row]))
+}

@@ -1,0 +1,115 @@
+import type { Sql } from '../db/database.ts'
+import { type EntityKind, entityKinds } from './spaces.ts'
+
+export type EmbeddingStatus = 'PENDING' | 'READY' | 'STALE' | 'FAILED' | 'SKIPPED'
+
+/** How much of one kind is embedded in a space. `total` counts every row, also the SKIPPED. */
+export interface EmbeddingCoverage {
+  kind: EntityKind
+  total: number
+  ready: number
+  pending: number
+  stale: number
+  failed: number
+  skipped: number
+}
+
+export interface CoverageSnapshot {
+  /** Grows with every committed change of the database: a later snapshot never has a smaller one. As text. */
+  seq: string
+  at: Date
+  coverage: EmbeddingCoverage[]
+}
+
+/** An owner's embedding in the active space. */
+export interface EmbeddingState {
+  ownerId: string
+  status: EmbeddingStatus
+  embeddedAt: Date | null
+  error: string | null
+}
+
+/** Channel on which the triggers say that a status has changed. */
+export const coverageChannel = 'quarry_embedding_changed'
+
+/**
+ * Reads the kept counts: costs the same at ten rows and at ten million. Counts and `seq` are of one moment: the
+ * number is that of the oldest transaction that the counts do not show yet.
+ */
+export async function readCoverage(sql: Sql, spaceId: number): Promise<CoverageSnapshot> {
+  const rows = await sql.query<{
+    kind: EntityKind | null
+    status: EmbeddingStatus
+    n: number
+    seq: string
+    at: Date
+  }>(
+    `with counted as (
+       select kind, status, sum(n)::float8 as n from embedding_count where space_id = $1 group by 1, 2
+     )
+     select c.kind, c.status, c.n, pg_snapshot_xmin(pg_current_snapshot())::text as seq, clock_timestamp() as at
+     from (select 1) as always left join counted c on true`,
+    [spaceId],
+  )
+  const [first] = rows
+  if (!first) throw new Error('the coverage query returned no row')
+  return {
+    seq: first.seq,
+    at: first.at,
+    coverage: entityKinds.map((kind) => {
+      const count = (status: EmbeddingStatus) =>
+        rows.find((row) => row.kind === kind && row.status === status)?.n ?? 0
+      const [ready, pending, stale, failed, skipped] = [
+        count('READY'),
+        count('PENDING'),
+        count('STALE'),
+        count('FAILED'),
+        count('SKIPPED'),
+      ]
+      return {
+        kind,
+        total: ready + pending + stale + failed + skipped,
+        ready,
+        pending,
+        stale,
+        failed,
+        skipped,
+      }
+    }),
+  }
+}
+
+/** Share of what can be embedded that is READY, 0..100; 100 when there is nothing to embed. */
+export function percentReady(coverage: EmbeddingCoverage): number {
+  const embeddable = coverage.total - coverage.skipped
+  return embeddable === 0 ? 100 : (100 * coverage.ready) / embeddable
+}
+
+/** The embedding states of owners of one kind, in any order; an id that does not exist has no row. */
+export async function readStates(
+  sql: Sql,
+  spaceId: number,
+  kind: EntityKind,
+  ownerIds: readonly string[],
+): Promise<EmbeddingState[]> {
+  return sql.query<EmbeddingState>(
+    `select owner_id as "ownerId", status, embedded_at as "embeddedAt", last_error as error from embedding
+     where space_id = $1 and kind = $2 and owner_id = any ($3::uuid[])`,
+    [spaceId, kind, ownerIds],
+  )
+}
+
+/** One recent reason why something could not be embedded, or null if nothing has a reason. */
+export async function readLastError(
+  sql: Sql,
+  spaceId: number,
+  kinds: readonly EntityKind[],
+): Promise<string | null> {
+  const [row] = await sql.query<{ error: string }>(
+    `select last_error as error from embedding
+     where space_id = $1 and kind = any ($2::entity_kind[]) and status <> 'SKIPPED' and last_error is not null
+     order by kind, owner_id desc limit 1`,
+    [spaceId, kinds],
+  )
+  return row?.error ?? null
+}

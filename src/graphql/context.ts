@@ -1,0 +1,26 @@
+import type { Database } from '../db/database.ts'
+import type { ProgressFeed } from '../embedding/progress.ts'
+import type { EmbeddingSpace } from '../embedding/spaces.ts'
+import type { EmbeddingProviderConfig } from '../providers/create.ts'
+import type { Search } from '../search/search.ts'
+import { createLoaders, type Loaders } from './loaders.ts'
+
+/** What the API works with; made once by the composition root. */
+export interface Services {
+  database: Database
+  /** The active space. */
+  space: EmbeddingSpace
+  /** As configured by the environment. */
+  provider: EmbeddingProviderConfig
+  search: Search
+  progress: ProgressFeed
+}
+
+/** Of one operation: loaders never outlive it, so that no operation sees another one's stale rows. */
+export interface Context extends Services {
+  loaders: Loaders
+}
+
+export function createContext(services: Services): Context {
+  return { ...services, loaders: createLoaders(services) }
+}

@@ -1,0 +1,103 @@
+import DataLoader from 'dataloader'
+import type { Atom, Message, Topic } from '../db/generated/prisma/client.ts'
+import { readRows } from '../db/rows.ts'
+import { type EmbeddingState, readStates } from '../embedding/coverage.ts'
+import type { EntityKind } from '../embedding/spaces.ts'
+import { findByIdentity } from '../ingest/messages.ts'
+import type { SearchPage } from '../search/search.ts'
+import type { Services } from './context.ts'
+
+export interface NeighboursKey {
+  kind: EntityKind
+  id: string
+  first: number
+  threshold: number
+}
+
+interface MessageIdentity {
+  sourceId: string
+  channel: string
+  externalId: string
+}
+
+/** What fields of many rows need, asked for in one statement a level of the query instead of one a row. */
+export interface Loaders {
+  embeddingState: DataLoader<{ kind: EntityKind; id: string }, EmbeddingState | null, string>
+  messageByIdentity: DataLoader<MessageIdentity, Message | null, string>
+  /** A row of any kind; null if it does not exist. */
+  row: DataLoader<{ kind: EntityKind; id: string }, Message | Atom | Topic | null, string>
+  neighbours: DataLoader<NeighboursKey, SearchPage, string>
+}
+
+const identityKey = (identity: MessageIdentity) =>
+  JSON.stringify([identity.sourceId, identity.channel, identity.externalId])
+
+export function createLoaders(services: Pick<Services, 'database' | 'space' | 'search'>): Loaders {
+  const { database, space, search } = services
+  return {
+    embeddingState: new DataLoader(
+      async (keys) => {
+        const states = await Promise.all(
+          [...groupBy(keys, (key) => key.kind)].map(([kind, group]) =>
+            readStates(
+              database,
+              space.id,
+              kind,
+              group.map((key) => key.id),
+            ),
+          ),
+        )
+        const byId = new Map(states.flat().map((state) => [state.ownerId, state]))
+        return keys.map((key) => byId.get(key.id) ?? null)
+      },
+      { cacheKeyFn: ({ kind, id }) => `${kind} ${id}` },
+    ),
+    messageByIdentity: new DataLoader(
+      async (keys) => {
+        const found = await findByIdentity(database, keys)
+        const byKey = new Map(found.map((message) => [identityKey(message), message]))
+        return keys.map((key) => byKey.get(identityKey(key)) ?? null)
+      },
+      { cacheKeyFn: identityKey },
+    ),
+    row: new DataLoader(
+      async (keys) => {
+        const rows = await readRows(database, keys)
+        return keys.map((key) => rows.get(key.id) ?? null)
+      },
+      { cacheKeyFn: ({ id }) => id },
+    ),
+    neighbours: new DataLoader(
+      async (keys) => {
+        const groups = groupBy(keys, ({ kind, first, threshold }) => `${kind} ${first} ${threshold}`)
+        const pages = await Promise.all(
+          [...groups].map(async ([name, group]) => {
+            const [key] = group
+            if (!key) return []
+            const ids = group.map(({ id }) => id)
+            const found = await search.neighbours(key.kind, ids, key.first, key.threshold)
+            return [...found].map(([id, page]) => [`${name} ${id}`, page] as const)
+          }),
+        )
+        const byKey = new Map(pages.flat())
+        return keys.map((key) => {
+          const page = byKey.get(`${key.kind} ${key.first} ${key.threshold} ${key.id}`)
+          return page ?? new Error(`no neighbours were read for ${key.kind} ${key.id}`)
+        })
+      },
+      { cacheKeyFn: ({ kind, id, first, threshold }) => `${kind} ${first} ${threshold} ${id}` },
+    ),
+  }
+}
+
+/** Map.groupBy, which Node 20 does not have. */
+function groupBy<Item, Key>(items: readonly Item[], keyOf: (item: Item) => Key): Map<Key, Item[]> {
+  const groups = new Map<Key, Item[]>()
+  for (const item of items) {
+    const key = keyOf(item)
+    const group = groups.get(key)
+    if (group) group.push(item)
+    else groups.set(key, [item])
+  }
+  return groups
+}

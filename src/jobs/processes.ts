@@ -1,0 +1,82 @@
+import { hostname } from 'node:os'
+import type { Database, Sql } from '../db/database.ts'
+import { errorMessage } from '../errors.ts'
+import type { Logger } from '../log.ts'
+
+export type ProcessRole = 'server' | 'worker'
+
+/** This process's place among those that work on the database. */
+export interface ProcessRecord {
+  readonly id: string
+  stop(): Promise<void>
+}
+
+const heartbeatMs = 5_000
+const deadAfterSeconds = 30
+
+/**
+ * Enters this process and keeps its heartbeat. With each beat the dead are cleared: their leases fall with their row,
+ * so what a killed process had in hand is taken up by others within a minute.
+ * @param onDeclaredDead called when others took this process for dead (it was suspended): its leases are gone, so it
+ *   must stop working
+ */
+export async function enterProcess(
+  database: Database,
+  role: ProcessRole,
+  options: { log: Logger; onDeclaredDead(): void },
+): Promise<ProcessRecord> {
+  await clearDeadProcesses(database)
+  const id = await insertProcess(database, role)
+  let beating: Promise<void> = Promise.resolve()
+  const timer = setInterval(() => {
+    beating = beat(database, id).then(
+      (isAlive) => {
+        if (!isAlive) options.onDeclaredDead()
+      },
+      (error) =>
+        options.log.warn(
+          { error: errorMessage(error) },
+          'The heartbeat of this process could not be written',
+        ),
+    )
+  }, heartbeatMs)
+  return {
+    id,
+    async stop() {
+      clearInterval(timer)
+      await beating
+      await removeProcess(database, id)
+    },
+  }
+}
+
+async function beat(database: Database, id: string): Promise<boolean> {
+  const isAlive = await writeHeartbeat(database, id)
+  await clearDeadProcesses(database)
+  await database.query('select compact_embedding_counts()')
+  return isAlive
+}
+
+async function insertProcess(sql: Sql, role: ProcessRole): Promise<string> {
+  const [row] = await sql.query<{ id: string }>(
+    'insert into process (role, host, pid) values ($1, $2, $3) returning id::text as id',
+    [role, hostname(), process.pid],
+  )
+  if (!row) throw new Error('insert into process returned no row')
+  return row.id
+}
+
+async function writeHeartbeat(sql: Sql, id: string): Promise<boolean> {
+  const rows = await sql.query('update process set heartbeat_at = now() where id = $1 returning id', [id])
+  return rows.length > 0
+}
+
+async function clearDeadProcesses(sql: Sql): Promise<void> {
+  await sql.query(`delete from process where heartbeat_at < now() - make_interval(secs => $1)`, [
+    deadAfterSeconds,
+  ])
+}
+
+async function removeProcess(sql: Sql, id: string): Promise<void> {
+  await sql.query('delete from process where id = $1', [id])
+}

@@ -1,0 +1,37 @@
+import { LocalProvider } from './local.ts'
+import { OllamaProvider } from './ollama.ts'
+import { OpenAiProvider } from './openai.ts'
+import type { EmbeddingProvider } from './provider.ts'
+
+export type EmbeddingProviderConfig =
+  | {
+      type: 'local'
+      /** 1 or more; left out: 2, but one core stays free. */
+      threads?: number | undefined
+    }
+  | {
+      type: 'openai'
+      apiKey: string
+      /** Up to and with `/v1`; null for OpenAI itself. */
+      baseUrl: string | null
+      model: string
+      /** Null: what the model gives by itself. */
+      dimensions: number | null
+    }
+  | { type: 'ollama'; baseUrl: string; model: string }
+
+/**
+ * The provider that a configuration asks for. A local one starts to load its model at once; the others connect with
+ * their first request.
+ * @throws SetupError when the configuration cannot work.
+ */
+export function createEmbeddingProvider(config: EmbeddingProviderConfig): EmbeddingProvider {
+  switch (config.type) {
+    case 'local':
+      return new LocalProvider({ threads: config.threads })
+    case 'openai':
+      return new OpenAiProvider(config)
+    case 'ollama':
+      return new OllamaProvider(config)
+  }
+}

@@ -1,0 +1,131 @@
+import { z } from 'zod'
+import type { EmbeddingLimits, EmbeddingProvider } from './provider.ts'
+import { type Advice, estimateTokens, type HttpFailure, RemoteEmbeddings } from './remote.ts'
+
+export interface OllamaProviderOptions {
+  /** Without `/api`, e.g. `http://127.0.0.1:11434`. */
+  baseUrl: string
+  /** As in `ollama list`. */
+  model: string
+  /** Milliseconds for a whole request, above 0. By default 120,000: the first one loads the model. */
+  timeoutMs?: number
+  limits?: Partial<EmbeddingLimits>
+}
+
+/**
+ * What a model takes depends on the model, its Modelfile and the batch size of the server, and is not to be had before
+ * the first refusal. Most embedding models in Ollama are BERT models with 512 positions, two of them for marks, and
+ * nomic-embed-text, which could take more, has been seen to fail above 510; all-minilm is served with 256. A limit that
+ * is too low costs little (longer texts are embedded in parts), one that is too high costs the text.
+ */
+const maxTokensPerText = 500
+const knownLimits: Record<string, number> = { 'all-minilm': 250 }
+
+/** Ollama computes the texts of a request one after another or in its own parallel slots; more requests only wait. */
+const defaultLimits = { maxTextsPerRequest: 64, maxTokensPerRequest: 16_000, maxParallelRequests: 2 }
+
+const answerShape = z.object({ embeddings: z.array(z.unknown()) })
+const errorShape = z.object({ error: z.union([z.string(), z.object({ message: z.string() })]) })
+
+/**
+ * A model on an Ollama server: `POST {baseUrl}/api/embed`. Not through the `ollama` package: its `embed` cannot be
+ * aborted, loses the Retry-After header, and writes to the console when an answer is not JSON.
+ */
+export class OllamaProvider implements EmbeddingProvider {
+  readonly type = 'ollama'
+  readonly model: string
+  readonly limits: EmbeddingLimits
+  readonly #url: string
+  readonly #remote: RemoteEmbeddings
+  #dimensions: number | null = null
+
+  /** @throws SetupError when the base URL is none. */
+  constructor(options: OllamaProviderOptions) {
+    const { baseUrl, model } = options
+    this.model = model
+    this.limits = {
+      ...defaultLimits,
+      maxTokensPerText: knownLimits[model.replace(/:.*/, '')] ?? maxTokensPerText,
+      ...options.limits,
+    }
+    this.#remote = new RemoteEmbeddings({
+      baseUrl,
+      model,
+      timeoutMs: options.timeoutMs ?? 120_000,
+      secrets: [],
+      httpFailure: (error) => (error instanceof HttpError ? error.answer : null),
+      advice: (answer) => this.#advice(answer),
+    })
+    this.#url = `${baseUrl.replace(/\/+$/, '')}/api/embed`
+  }
+
+  async dimensions(signal?: AbortSignal): Promise<number> {
+    if (this.#dimensions === null) await this.embed(['word'], signal)
+    if (this.#dimensions === null) throw this.#remote.badShape('nothing', 'a vector')
+    return this.#dimensions
+  }
+
+  countTokens(text: string): number {
+    return estimateTokens(text)
+  }
+
+  async embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]> {
+    const vectors = await this.#remote.embed(texts, this.#dimensions, signal, async (input, inner) => {
+      const response = await fetch(this.#url, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        // By default Ollama cuts a text that is too long and says nothing.
+        body: JSON.stringify({ model: this.model, input, truncate: false }),
+        signal: inner,
+      })
+      const body = await response.text()
+      if (!response.ok) throw new HttpError(response, body)
+      const answer: unknown = parsed(body)
+      const shape = answerShape.safeParse(answer)
+      if (!shape.success) throw this.#remote.badShape(answer, '{ embeddings: [[…]] }')
+      return shape.data.embeddings.map((values) => ({ values }))
+    })
+    this.#dimensions ??= vectors.find((vector) => vector !== null)?.length ?? null
+    return vectors
+  }
+
+  async close(): Promise<void> {
+    this.#remote.close()
+  }
+
+  #advice({ status, message }: HttpFailure): Advice | null {
+    if (status === 404 && /model/i.test(message))
+      return { hint: `Run \`ollama pull ${this.model}\` on the server.` }
+    // A 400 in current versions, a 500 in some older ones, where it would be repeated for ever.
+    if (/context length|input length|context size/i.test(message)) {
+      return {
+        failure: 'REFUSED',
+        hint: `Texts of this model may have fewer than ${this.limits.maxTokensPerText} (estimated) tokens.`,
+      }
+    }
+    return null
+  }
+}
+
+class HttpError extends Error {
+  readonly answer: HttpFailure
+  constructor(response: Response, body: string) {
+    super(`HTTP ${response.status}`)
+    this.answer = { status: response.status, headers: response.headers, message: errorText(body) }
+  }
+}
+
+/** Ollama answers { error: 'why' }, servers that imitate it { error: { message: 'why' } }, proxies a page. */
+function errorText(body: string): string {
+  try {
+    const { error } = errorShape.parse(JSON.parse(body))
+    return typeof error === 'string' ? error : error.message
+  } catch {
+    return body
+  }
+}
+
+/** The body itself where it is no JSON at all (a page of a proxy); JSON that was cut off throws a SyntaxError. */
+function parsed(body: string): unknown {
+  return /^\s*[[{]/.test(body) ? JSON.parse(body) : body
+}

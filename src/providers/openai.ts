@@ -1,0 +1,191 @@
+import type { OpenAI } from 'openai'
+import { z } from 'zod'
+import { SetupError } from '../errors.ts'
+import type { EmbeddingLimits, EmbeddingProvider } from './provider.ts'
+import { type Advice, estimateTokens, type HttpFailure, RemoteEmbeddings } from './remote.ts'
+
+export interface OpenAiProviderOptions {
+  apiKey: string
+  /** Up to and with `/v1`; null for OpenAI itself. */
+  baseUrl?: string | null
+  model: string
+  /**
+   * Length of the vectors where it is a choice (text-embedding-3-small and -large shorten theirs). Sent to models that
+   * are not OpenAI's as well: one whose length is fixed may refuse it, then leave it out.
+   */
+  dimensions?: number | null
+  /** Milliseconds for a whole request, above 0. */
+  timeoutMs?: number
+  limits?: Partial<EmbeddingLimits>
+}
+
+const officialUrl = 'https://api.openai.com/v1'
+
+/** https://platform.openai.com/docs/guides/embeddings */
+const officialModels: Record<string, { dimensions: number; canShorten: boolean }> = {
+  'text-embedding-3-small': { dimensions: 1536, canShorten: true },
+  'text-embedding-3-large': { dimensions: 3072, canShorten: true },
+  'text-embedding-ada-002': { dimensions: 1536, canShorten: false },
+}
+
+/**
+ * The API takes 2,048 texts and 300,000 tokens in a request and 8,191 tokens in a text. Requests are smaller because
+ * one that fails is repeated whole, and its answer (2 MB for 256 vectors of 1,536 numbers in base64) is parsed on the
+ * thread that answers requests. The limit of a text leaves a quarter for what `estimateTokens` may miss.
+ */
+const defaultLimits: EmbeddingLimits = {
+  maxTextsPerRequest: 256,
+  maxTokensPerRequest: 100_000,
+  maxTokensPerText: 6000,
+  maxParallelRequests: 4,
+}
+
+const answerShape = z.object({
+  data: z.array(z.object({ index: z.unknown().optional(), embedding: z.unknown() })),
+})
+const expectedShape = '{ data: [{ index, embedding }] }'
+
+/** OpenAI and everything that speaks its protocol: `POST {baseUrl}/embeddings`. */
+export class OpenAiProvider implements EmbeddingProvider {
+  readonly type = 'openai'
+  readonly model: string
+  readonly limits: EmbeddingLimits
+  readonly #options: OpenAiProviderOptions
+  readonly #baseUrl: string
+  readonly #timeoutMs: number
+  readonly #remote: RemoteEmbeddings
+  #client: Promise<OpenAI> | null = null
+  #dimensions: number | null
+  readonly #sentDimensions: number | null
+  #asksForBase64 = true
+
+  /** @throws SetupError when the base URL is none, or the model does not have the dimensions. */
+  constructor(options: OpenAiProviderOptions) {
+    const { model, dimensions = null } = options
+    const known = officialModels[model]
+    // A line break in a key that was copied would end in an error of the HTTP client, which shows the whole header.
+    if (!/^[\x21-\x7e]*$/.test(options.apiKey)) {
+      throw new SetupError('The API key contains white space or characters beyond ASCII: copy it again.')
+    }
+    if (dimensions !== null && (!Number.isSafeInteger(dimensions) || dimensions < 1)) {
+      throw new SetupError(`Dimensions of ${model}: found ${dimensions}, expected an integer from 1.`)
+    }
+    if (dimensions !== null && known !== undefined) {
+      if (!known.canShorten && dimensions !== known.dimensions) {
+        throw new SetupError(
+          `Dimensions of ${model}: found ${dimensions}, but this model always gives ${known.dimensions}. ` +
+            'Leave the dimensions out or take text-embedding-3-small.',
+        )
+      }
+      if (dimensions > known.dimensions) {
+        throw new SetupError(
+          `Dimensions of ${model}: found ${dimensions}, expected at most ${known.dimensions}.`,
+        )
+      }
+    }
+    this.#options = options
+    this.model = model
+    this.limits = { ...defaultLimits, ...options.limits }
+    this.#baseUrl = options.baseUrl ?? officialUrl
+    this.#timeoutMs = options.timeoutMs ?? 60_000
+    this.#dimensions = dimensions ?? known?.dimensions ?? null
+    this.#sentDimensions = known?.canShorten === false ? null : dimensions
+    this.#remote = new RemoteEmbeddings({
+      baseUrl: this.#baseUrl,
+      model,
+      timeoutMs: this.#timeoutMs,
+      secrets: [options.apiKey],
+      httpFailure,
+      advice: (answer) => this.#advice(answer),
+    })
+  }
+
+  async dimensions(signal?: AbortSignal): Promise<number> {
+    if (this.#dimensions === null) await this.embed(['word'], signal)
+    if (this.#dimensions === null) throw this.#remote.badShape('nothing', 'a vector')
+    return this.#dimensions
+  }
+
+  countTokens(text: string): number {
+    return estimateTokens(text)
+  }
+
+  async embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]> {
+    const vectors = await this.#remote.embed(texts, this.#dimensions, signal, async (input, inner) => {
+      const client = await this.#startedClient()
+      // Not client.embeddings.create: left alone it decodes as base64 whatever comes, and makes zeros of the plain
+      // numbers that many compatible servers send, at a quarter of the length.
+      const answer = await client.post<unknown>('/embeddings', {
+        body: {
+          input,
+          model: this.model,
+          // 256 vectors of 1,536 numbers are 2 MB and 2 ms to parse in base64, 8 MB and 35 to 70 ms as decimals, in
+          // which the process answers nobody.
+          ...(this.#asksForBase64 ? { encoding_format: 'base64' } : {}),
+          ...(this.#sentDimensions === null ? {} : { dimensions: this.#sentDimensions }),
+        },
+        signal: inner,
+      })
+      const shape = answerShape.safeParse(answer)
+      if (!shape.success) throw this.#remote.badShape(answer, expectedShape)
+      return shape.data.data.map(({ index, embedding }) => ({ index, values: decoded(embedding) }))
+    })
+    this.#dimensions ??= vectors.find((vector) => vector !== null)?.length ?? null
+    return vectors
+  }
+
+  async close(): Promise<void> {
+    this.#remote.close()
+  }
+
+  #advice({ status, message }: HttpFailure): Advice | null {
+    const isRefusal = status === 400 || status === 422
+    if (isRefusal && this.#asksForBase64 && /encoding.?format|base64/i.test(message)) {
+      // Not in the same call: one call is one request. The pipeline repeats it, since UNAVAILABLE may succeed later.
+      this.#asksForBase64 = false
+      return { failure: 'UNAVAILABLE', hint: 'From now on base64 is not asked for.' }
+    }
+    if (isRefusal && this.#sentDimensions !== null && /dimension|matryoshka/i.test(message)) {
+      const hint = `Leave the dimensions (${this.#sentDimensions}) out: this model may have only its own.`
+      return { failure: 'MISCONFIGURED', hint }
+    }
+    return null
+  }
+
+  #startedClient(): Promise<OpenAI> {
+    // Loading the package takes 60 to 100 ms: not at the start of a process that may never embed.
+    this.#client ??= import('openai').then(({ OpenAI }) => {
+      const isOfficial = this.#baseUrl === officialUrl
+      return new OpenAI({
+        apiKey: this.#options.apiKey,
+        baseURL: this.#baseUrl,
+        // The pipeline repeats: it knows about all requests under way and about Retry-After.
+        maxRetries: 0,
+        // Later than our own deadline, which unlike this one covers the body of the answer.
+        timeout: this.#timeoutMs + 1000,
+        logLevel: 'off',
+        // Otherwise the variables OPENAI_ORG_ID and OPENAI_PROJECT_ID would be sent to whoever runs the base URL.
+        ...(isOfficial ? {} : { organization: null, project: null }),
+      })
+    })
+    return this.#client
+  }
+}
+
+/** Base64 of little-endian 32-bit floats becomes numbers; everything else is left for checkVectors to judge. */
+function decoded(embedding: unknown): unknown {
+  if (typeof embedding !== 'string') return embedding
+  const bytes = Buffer.from(embedding, 'base64')
+  if (bytes.length % Float32Array.BYTES_PER_ELEMENT !== 0) return embedding
+  // Copied, because a Float32Array needs an aligned start and Buffer takes small pieces of a shared pool.
+  return new Float32Array(Uint8Array.from(bytes).buffer)
+}
+
+/** An APIError of the package, told by its shape so that the package need not be loaded to see none. */
+function httpFailure(error: unknown): HttpFailure | null {
+  if (!(error instanceof Error) || !('status' in error) || !('headers' in error)) return null
+  const { status, headers, message } = error
+  if (typeof status !== 'number' || !(headers instanceof Headers)) return null
+  // The package puts the status in front.
+  return { status, headers, message: message.replace(/^\d{3} /, '') }
+}

@@ -1,0 +1,157 @@
+import type { Sql } from '../db/database.ts'
+import { type EmbeddingSpace, type EntityKind, indexedVector, partitionName } from '../embedding/spaces.ts'
+import { filterConditions, ownerTable, Parameters, type SearchFilter } from './filter.ts'
+
+/** A row that one leg of a search found. */
+export interface Candidate {
+  kind: EntityKind
+  id: string
+  /** Cosine distance to the query, 0..2; null where the row has no vector yet. */
+  distance: number | null
+  /** Rank of the words, 0..1; null where they do not match. */
+  wordRank: number | null
+}
+
+export interface Statement {
+  text: string
+  values: unknown[]
+}
+
+/**
+ * The nearest rows by meaning: one index scan for each kind, merged. The order and the limit stand directly on the
+ * indexed expression, or the planner would leave the index; filters stand beside it, and the scan goes on until the
+ * limit is reached (hnsw.iterative_scan).
+ * @param vector literal of the query's vector
+ */
+export function semanticStatement(
+  space: EmbeddingSpace,
+  kinds: readonly EntityKind[],
+  filter: SearchFilter,
+  vector: string,
+  limit: number,
+): Statement {
+  const parameters = new Parameters()
+  const { expression, type } = indexedVector(space, 'e.vector')
+  const query = `${parameters.add(vector)}::${type}`
+  const count = parameters.add(limit)
+  const legs = kinds.map((kind) => {
+    const { table, alias } = ownerTable[kind]
+    const conditions = filterConditions(kind, filter, parameters)
+    const join = conditions.length > 0 ? `join ${table} ${alias} on ${alias}.id = e.owner_id` : ''
+    const where = [`e.kind = '${kind}'`, 'e.vector is not null', ...conditions].join(' and ')
+    return `(select '${kind}' as kind, e.owner_id as id, ${expression} <=> ${query} as distance
+      from ${partitionName(space)} e ${join} where ${where} order by ${expression} <=> ${query} limit ${count})`
+  })
+  return {
+    text: `select kind, id, distance::float8 as distance, null as "wordRank"
+      from (${legs.join('\nunion all\n')}) as leg order by distance, id limit ${count}`,
+    values: parameters.values,
+  }
+}
+
+/**
+ * The best rows by words. Each also gets its distance if a vector of the query is given, so that both legs of a hybrid
+ * search can be scored alike.
+ */
+export function keywordStatement(
+  space: EmbeddingSpace,
+  kinds: readonly EntityKind[],
+  filter: SearchFilter,
+  words: string,
+  vector: string | null,
+  limit: number,
+): Statement {
+  const parameters = new Parameters()
+  const query = `websearch_to_tsquery('simple', ${parameters.add(words)})`
+  const count = parameters.add(limit)
+  const { expression, type } = indexedVector(space, 'e.vector')
+  const distance = vector === null ? 'null::float8' : `${expression} <=> ${parameters.add(vector)}::${type}`
+  const legs = kinds.map((kind) => {
+    const { table, alias, words: document } = ownerTable[kind]
+    const conditions = [`${document} @@ ${query}`, ...filterConditions(kind, filter, parameters)]
+    // Normalisation 1 | 32: longer texts weigh less, and the rank lies in 0..1.
+    return `(select '${kind}'::entity_kind as kind, ${alias}.id, ts_rank_cd(${document}, ${query}, 33) as word_rank
+      from ${table} ${alias} where ${conditions.join(' and ')} order by word_rank desc, ${alias}.id limit ${count})`
+  })
+  return {
+    text: `select leg.kind, leg.id, leg.word_rank::float8 as "wordRank", (${distance})::float8 as distance
+      from (${legs.join('\nunion all\n')}) as leg
+      left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = leg.kind and e.owner_id = leg.id
+      order by leg.word_rank desc, leg.id limit ${count}`,
+    values: parameters.values,
+  }
+}
+
+export interface Neighbour extends Candidate {
+  ownerId: string
+}
+
+/**
+ * For each owner of one kind the nearest other rows of that kind, by the stored vectors: one index scan an owner, all
+ * in one statement. Owners without a vector have no rows.
+ */
+export function neighboursStatement(
+  space: EmbeddingSpace,
+  kind: EntityKind,
+  filter: SearchFilter,
+  ownerIds: readonly string[],
+  limit: number,
+): Statement {
+  const parameters = new Parameters()
+  const owners = parameters.add(ownerIds)
+  const { table, alias } = ownerTable[kind]
+  const { expression } = indexedVector(space, 'e.vector')
+  const { expression: own } = indexedVector(space, 'o.vector')
+  const conditions = filterConditions(kind, filter, parameters)
+  const join = conditions.length > 0 ? `join ${table} ${alias} on ${alias}.id = e.owner_id` : ''
+  const where = [
+    `e.kind = '${kind}'`,
+    'e.vector is not null',
+    'e.owner_id <> o.owner_id',
+    ...conditions,
+  ].join(' and ')
+  return {
+    text: `select o.owner_id as "ownerId", '${kind}' as kind, n.id, n.distance::float8 as distance, null as "wordRank"
+      from ${partitionName(space)} o cross join lateral (
+        select e.owner_id as id, ${expression} <=> ${own} as distance
+        from ${partitionName(space)} e ${join} where ${where} order by ${expression} <=> ${own} limit ${parameters.add(limit)}
+      ) as n
+      where o.space_id = ${space.id} and o.kind = '${kind}' and o.owner_id = any (${owners}::uuid[]) and o.vector is not null
+      order by o.owner_id, n.distance, n.id`,
+    values: parameters.values,
+  }
+}
+
+export interface FilteredCoverage {
+  eligible: number
+  ready: number
+  pending: number
+  stale: number
+  failed: number
+}
+
+/** How much of the filtered set is embedded; rows with nothing to embed are not eligible. */
+export async function readFilteredCoverage(
+  sql: Sql,
+  space: EmbeddingSpace,
+  kinds: readonly EntityKind[],
+  filter: SearchFilter,
+): Promise<FilteredCoverage> {
+  const parameters = new Parameters()
+  const legs = kinds.map((kind) => {
+    const { table, alias } = ownerTable[kind]
+    const conditions = filterConditions(kind, filter, parameters)
+    const join = conditions.length > 0 ? `join ${table} ${alias} on ${alias}.id = e.owner_id` : ''
+    return `select e.status from ${partitionName(space)} e ${join} where ${[`e.kind = '${kind}'`, ...conditions].join(' and ')}`
+  })
+  if (legs.length === 0) return { eligible: 0, ready: 0, pending: 0, stale: 0, failed: 0 }
+  const [row] = await sql.query<FilteredCoverage>(
+    `select count(*) filter (where status <> 'SKIPPED')::int as eligible,
+       count(*) filter (where status = 'READY')::int as ready, count(*) filter (where status = 'PENDING')::int as pending,
+       count(*) filter (where status = 'STALE')::int as stale, count(*) filter (where status = 'FAILED')::int as failed
+     from (${legs.join(' union all ')}) as leg`,
+    parameters.values,
+  )
+  if (!row) throw new Error('the coverage query returned no row')
+  return row
+}

@@ -1,7 +1,7 @@
 import type { OpenAI } from 'openai'
 import { z } from 'zod'
 import { SetupError } from '../errors.ts'
-import type { EmbeddingLimits, EmbeddingProvider } from './provider.ts'
+import { type EmbeddingLimits, type EmbeddingProvider, ProviderError } from './provider.ts'
 import { type Advice, estimateTokens, type HttpFailure, RemoteEmbeddings } from './remote.ts'
 
 export interface OpenAiProviderOptions {
@@ -113,18 +113,23 @@ export class OpenAiProvider implements EmbeddingProvider {
   async embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]> {
     const vectors = await this.#remote.embed(texts, this.#dimensions, signal, async (input, inner) => {
       const client = await this.#startedClient()
+      const asksForBase64 = this.#asksForBase64
       // Not client.embeddings.create: left alone it decodes as base64 whatever comes, and makes zeros of the plain
       // numbers that many compatible servers send, at a quarter of the length.
-      const answer = await client.post<unknown>('/embeddings', {
+      const request = client.post<unknown>('/embeddings', {
         body: {
           input,
           model: this.model,
           // 256 vectors of 1,536 numbers are 2 MB and 2 ms to parse in base64, 8 MB and 35 to 70 ms as decimals, in
           // which the process answers nobody.
-          ...(this.#asksForBase64 ? { encoding_format: 'base64' } : {}),
+          ...(asksForBase64 ? { encoding_format: 'base64' } : {}),
           ...(this.#sentDimensions === null ? {} : { dimensions: this.#sentDimensions }),
         },
         signal: inner,
+      })
+      const answer = await request.catch((error: unknown) => {
+        // Asked of this request, not of the provider: others that asked too are answered after this one.
+        throw asksForBase64 && refusesBase64(error) ? this.#withoutBase64() : error
       })
       const shape = answerShape.safeParse(answer)
       if (!shape.success) throw this.#remote.badShape(answer, expectedShape)
@@ -139,17 +144,20 @@ export class OpenAiProvider implements EmbeddingProvider {
   }
 
   #advice({ status, message }: HttpFailure): Advice | null {
-    const isRefusal = status === 400 || status === 422
-    if (isRefusal && this.#asksForBase64 && /encoding.?format|base64/i.test(message)) {
-      // Not in the same call: one call is one request. The pipeline repeats it, since UNAVAILABLE may succeed later.
-      this.#asksForBase64 = false
-      return { failure: 'UNAVAILABLE', hint: 'From now on base64 is not asked for.' }
-    }
-    if (isRefusal && this.#sentDimensions !== null && /dimension|matryoshka/i.test(message)) {
+    if (isRefusal(status) && this.#sentDimensions !== null && /dimension|matryoshka/i.test(message)) {
       const hint = `Leave the dimensions (${this.#sentDimensions}) out: this model may have only its own.`
       return { failure: 'MISCONFIGURED', hint }
     }
     return null
+  }
+
+  /** One call is one request, so it is not repeated here: UNAVAILABLE makes the pipeline do that. */
+  #withoutBase64(): ProviderError {
+    this.#asksForBase64 = false
+    return new ProviderError(
+      'UNAVAILABLE',
+      `${this.#remote.source} refuses encoding_format base64: the next request does without.`,
+    )
   }
 
   #startedClient(): Promise<OpenAI> {
@@ -179,6 +187,15 @@ function decoded(embedding: unknown): unknown {
   if (bytes.length % Float32Array.BYTES_PER_ELEMENT !== 0) return embedding
   // Copied, because a Float32Array needs an aligned start and Buffer takes small pieces of a shared pool.
   return new Float32Array(Uint8Array.from(bytes).buffer)
+}
+
+function isRefusal(status: number): boolean {
+  return status === 400 || status === 422
+}
+
+function refusesBase64(error: unknown): boolean {
+  const answer = httpFailure(error)
+  return answer !== null && isRefusal(answer.status) && /encoding.?format|base64/i.test(answer.message)
 }
 
 /** An APIError of the package, told by its shape so that the package need not be loaded to see none. */

@@ -180,7 +180,7 @@ const event =
 /** What a line says; null if it is none of a log. */
 function readLine(line: string): Line | null {
   // Lines about days are short; a message of a megabyte must not be tried against patterns that backtrack.
-  const short = line
+  const short = line.slice(0, 200)
   const date = statedDay.exec(short)?.[1]
   if (date !== undefined) return { kind: 'day', day: readDay(date.trimEnd()) }
   const bare = bareDay.exec(short)?.[1]

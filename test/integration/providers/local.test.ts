@@ -225,16 +225,27 @@ describe('a thread that breaks', () => {
     }
   })
 
-  it('at its start does not leave requests waiting for ever, nor end the process', async () => {
-    const broken = start('unstartable-thread.js')
-    try {
-      const failures = await Promise.all([failureOf(broken.embed(['one'])), failureOf(broken.embed(['two']))])
-      for (const failure of [...failures, await failureOf(broken.embed(['three']))]) {
-        expect(failure.failure).toBe('UNAVAILABLE')
-        expect(failure.message).toContain('the weights are gone')
+  it.each([
+    ['unstartable-thread.js', /the weights are gone/],
+    ['exiting-thread.js', /exited/],
+  ])(
+    'at its start (%s) does not leave requests waiting for ever, nor end the process',
+    async (file, message) => {
+      const broken = start(file)
+      try {
+        const failures = await Promise.all([
+          failureOf(broken.embed(['one'])),
+          failureOf(broken.embed(['two'])),
+        ])
+        // One after another: each time, new threads are tried.
+        for (let count = 0; count < 3; count++) failures.push(await failureOf(broken.embed(['later'])))
+        for (const failure of failures) {
+          expect(failure.failure).toBe('UNAVAILABLE')
+          expect(failure.message).toMatch(message)
+        }
+      } finally {
+        await broken.close()
       }
-    } finally {
-      await broken.close()
-    }
-  })
+    },
+  )
 })

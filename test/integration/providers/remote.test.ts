@@ -243,8 +243,13 @@ describe('openai', () => {
           : null,
     })
     const provider = openAi(server.url)
-    const error = await failureOf(provider.embed(['one']))
-    expect(error.isRetryable).toBe(true)
+    server.options.latencyMs = 50
+    const failures = await Promise.all([
+      failureOf(provider.embed(['one'])),
+      failureOf(provider.embed(['two'])),
+    ])
+    expect(server.peakParallel).toBe(2)
+    expect(failures.map((failure) => failure.isRetryable)).toEqual([true, true])
     expect(await provider.embed(['one'])).toEqual([float32('one')])
   })
 

@@ -57,6 +57,15 @@ describe('LocalTokenizer', () => {
     expect(expected).not.toContain(0)
   })
 
+  it('counts no more when the last words are cut off, on which the search for a cut relies', () => {
+    fc.assert(
+      fc.property(fc.array(text, { minLength: 2, maxLength: 4 }), (texts) => {
+        const shorter = tokenizer.encode(texts.slice(0, -1).join(' ')).length
+        expect(shorter).toBeLessThanOrEqual(tokenizer.encode(texts.join(' ')).length)
+      }),
+    )
+  })
+
   it('gives nothing for blank texts', () => {
     for (const each of ['', ' ', '\n\t\u00a0', '\u2581']) expect(tokenizer.encode(each)).toEqual([])
   })

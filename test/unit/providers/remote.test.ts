@@ -48,6 +48,16 @@ describe('estimateTokens', () => {
     )
   })
 
+  it('never grows when the end of a text is cut off, on which the search for a cut relies', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), fc.nat(), (text, at) => {
+        expect(estimateTokens(text.slice(0, at % (text.length + 1)))).toBeLessThanOrEqual(
+          estimateTokens(text),
+        )
+      }),
+    )
+  })
+
   it('counts parts together at least as high as the whole: a text that is cut keeps its estimate', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), fc.nat(), (text, at) => {

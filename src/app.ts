@@ -1,0 +1,105 @@
+import type { Config } from './config.ts'
+import { type Database, openDatabase } from './db/database.ts'
+import { migrate } from './db/migrate.ts'
+import { type EmbeddingPipeline, startEmbeddingPipeline } from './embedding/pipeline.ts'
+import { createProgressFeed } from './embedding/progress.ts'
+import { requestBackfill } from './embedding/requests.ts'
+import { type EntityKind, ensureActiveSpace } from './embedding/spaces.ts'
+import { importHandler } from './ingest/import-job.ts'
+import { enterProcess } from './jobs/processes.ts'
+import { type JobHandler, startJobRunner } from './jobs/runner.ts'
+import type { Logger } from './log.ts'
+import { createEmbeddingProvider } from './providers/create.ts'
+import { createQueryVectors } from './search/query-vectors.ts'
+import { createSearch } from './search/search.ts'
+import { startApiServer } from './server/http.ts'
+
+export interface App {
+  /** Where the API listens; null in a process that only works. */
+  url: string | null
+  /** Rejects never; resolves with the reason when the app cannot go on, and it has to be stopped. */
+  failed: Promise<Error>
+  /** Ends everything in the reverse order of the start. */
+  stop(): Promise<void>
+}
+
+export interface AppOptions {
+  config: Config
+  log: Logger
+  /** `server` serves the API and works; `worker` only works. */
+  role: 'server' | 'worker'
+  onStatement?: (text: string) => void
+}
+
+/** The composition root: opens, migrates, checks and starts everything that one process runs. */
+export async function startApp({ config, log, role, onStatement }: AppOptions): Promise<App> {
+  const stops: (() => Promise<void>)[] = []
+  let fail: (error: Error) => void = () => {}
+  const failed = new Promise<Error>((resolve) => {
+    fail = resolve
+  })
+  async function stop(): Promise<void> {
+    for (;;) {
+      const next = stops.pop()
+      if (!next) return
+      await next()
+    }
+  }
+
+  try {
+    const provider = createEmbeddingProvider(config.embedding)
+    stops.push(() => provider.close())
+    const database = await openDatabase(config.database, {
+      log,
+      onFailure: fail,
+      ...(onStatement ? { onStatement } : {}),
+    })
+    stops.push(() => database.close())
+    const applied = await migrate(database)
+    if (applied.length > 0) log.info({ applied }, 'Migrated the database')
+    const space = await ensureActiveSpace(database, provider, log)
+
+    const process = await enterProcess(database, role, {
+      log,
+      onDeclaredDead: () =>
+        fail(new Error('Other processes took this one for dead (it was suspended); start it again')),
+    })
+    stops.push(() => process.stop())
+    const pipeline: EmbeddingPipeline = await startEmbeddingPipeline({
+      database,
+      provider,
+      space,
+      processId: process.id,
+      log,
+    })
+    stops.push(() => pipeline.stop())
+    const handlers = { IMPORT: importHandler(database), BACKFILL: backfillHandler(database, space.id) }
+    const runner = await startJobRunner(database, handlers, log)
+    stops.push(() => runner.stop())
+    if (role === 'worker') return { url: null, failed, stop }
+
+    const search = createSearch(database, space, createQueryVectors(provider, space))
+    const progress = createProgressFeed(database, space, log)
+    const server = await startApiServer(
+      config.server,
+      { database, space, provider: config.embedding, search, progress },
+      log,
+    )
+    stops.push(() => server.close())
+    database.publishAddress(server.url)
+    return { url: server.url, failed, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+function backfillHandler(database: Database, spaceId: number): JobHandler {
+  return async ({ job }) => {
+    const { kinds, retryFailed } = job.params as { kinds: EntityKind[]; retryFailed: boolean }
+    await database.transaction((transaction) =>
+      requestBackfill(transaction, job.id, spaceId, kinds, retryFailed),
+    )
+    return 'waiting'
+  }
+}

@@ -1,0 +1,212 @@
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { type App, startApp } from './app.ts'
+import { ApiClient } from './cli/client.ts'
+import { backfill, importPath, search, status, waitForEmbeddings } from './cli/commands.ts'
+import { type Connection, connect } from './cli/connect.ts'
+import { runDemo } from './cli/demo.ts'
+import { paint, say, warn } from './cli/terminal.ts'
+import { type Config, parseConfig } from './config.ts'
+import { openDatabase } from './db/database.ts'
+import { migrate } from './db/migrate.ts'
+import { QuarryError } from './errors.ts'
+import { chatFormats } from './ingest/formats/format.ts'
+import { createLogger } from './log.ts'
+
+/** Exit codes: what a script may rely on. */
+const exit = { ok: 0, failed: 1, usage: 2 } as const
+
+const program = new Command('quarry')
+  .description(
+    'Mines a team chat for knowledge, embeds everything by itself, and finds it again by meaning and by words.',
+  )
+  .addHelpText(
+    'after',
+    '\nConfiguration is read from the environment; see docs/configuration.md.\nExit codes: 0 done, 1 failed, 2 wrong usage.',
+  )
+  .showHelpAfterError('(quarry --help shows what there is)')
+  .exitOverride()
+  .configureOutput({ writeErr: (text) => process.stderr.write(text) })
+
+program
+  .command('serve')
+  .description('serve the API and do the work, until stopped')
+  .action(() => runApp('server'))
+
+program
+  .command('worker')
+  .description('do the work of a server on the same Postgres (DATABASE_URL), without an API')
+  .action(() => runApp('worker'))
+
+program
+  .command('migrate')
+  .description('bring the database to the state of this version and end; a server does the same at its start')
+  .action(async () => {
+    const config = parseConfig(process.env)
+    const database = await openDatabase(config.database, {
+      log: createLogger(config.logLevel),
+      onFailure: dieOf,
+    })
+    try {
+      const applied = await migrate(database)
+      say(applied.length > 0 ? `Applied ${applied.join(', ')}` : 'Nothing to do: the database is up to date')
+    } finally {
+      await database.close()
+    }
+  })
+
+program
+  .command('import')
+  .description('import chat exports: Telegram, Slack (zip or folder), Discord, IRC logs, JSONL')
+  .argument('<path...>', 'files or folders')
+  .addOption(
+    new Option('-f, --format <format>', 'what they look like')
+      .choices(['AUTO', ...chatFormats])
+      .default('AUTO'),
+  )
+  .option('-s, --source <name>', 'name of the source; else what the export states, or the name of the file')
+  .option('--no-wait', 'do not wait until everything is embedded (only beside a running server)')
+  .action((paths: string[], options: { format: string; source?: string; wait: boolean }) =>
+    withApi(async ({ client, isServer }) => {
+      for (const path of paths) {
+        await importPath(client, path, { format: options.format, sourceName: options.source ?? null })
+      }
+      if (!options.wait && isServer) return
+      const coverage = await waitForEmbeddings(client)
+      const failed = coverage.reduce((sum, kind) => sum + kind.failed, 0)
+      if (failed > 0)
+        throw new QuarryError(`${failed} texts could not be embedded; quarry status and the API say why`)
+    }),
+  )
+
+program
+  .command('search')
+  .description('search by meaning and by words')
+  .argument('<query...>', 'what to look for')
+  .addOption(
+    new Option('-m, --mode <mode>', 'how to compare')
+      .choices(['HYBRID', 'SEMANTIC', 'KEYWORD'])
+      .default('HYBRID'),
+  )
+  .addOption(new Option('-k, --kind <kind...>', 'what may be found').choices(['MESSAGE', 'ATOM', 'TOPIC']))
+  .option('-n, --first <count>', 'how many hits, 1..100', parseCount, 10)
+  .action((words: string[], options: { mode: string; kind?: string[]; first: number }) =>
+    withApi(async ({ client }) => {
+      await search(client, words.join(' '), {
+        mode: options.mode,
+        kinds: options.kind ?? null,
+        first: options.first,
+      })
+    }),
+  )
+
+program
+  .command('status')
+  .description('show what is embedded and the newest jobs')
+  .action(() => withApi(({ client }) => status(client)))
+
+program
+  .command('backfill')
+  .description('make sure that everything is embedded')
+  .addOption(new Option('-k, --kind <kind...>', 'only these kinds').choices(['MESSAGE', 'ATOM', 'TOPIC']))
+  .option('--retry-failed', 'try what had failed again', false)
+  .action((options: { kind?: string[]; retryFailed: boolean }) =>
+    withApi(async ({ client }) => {
+      const job = await backfill(client, options.kind ?? null, options.retryFailed)
+      if (job.state !== 'SUCCEEDED' || job.failed > 0)
+        throw new QuarryError(job.error ?? `${job.failed} texts could not be embedded`)
+    }),
+  )
+
+program
+  .command('demo')
+  .description('serve the API, import the sample chat, and answer three searches')
+  .action(async () => {
+    const config = parseConfig(process.env)
+    await serve(
+      { ...config, logLevel: config.logLevel === 'info' ? 'warn' : config.logLevel },
+      'server',
+      async (url) => {
+        const client = new ApiClient(url)
+        await runDemo(client)
+        await client.close()
+        say()
+        say(
+          `${paint.bold('GraphiQL')}  ${client.graphqlUrl}   ${paint.dim('(open in a browser; example queries are in its tabs)')}`,
+        )
+        say(
+          `${paint.bold('API')}       ${client.graphqlUrl}   ${paint.dim('(HTTP, server-sent events, and graphql-ws)')}`,
+        )
+        say(paint.dim('Ctrl-C ends the server. The data stays; the next start is quicker.'))
+      },
+    )
+  })
+
+async function runApp(role: 'server' | 'worker'): Promise<void> {
+  const config = parseConfig(process.env)
+  if (role === 'worker' && config.database.kind === 'embedded') {
+    throw new QuarryError(
+      'A worker needs a database that a server can share: set DATABASE_URL to a Postgres. With the embedded database, the server does the work itself.',
+    )
+  }
+  await serve(config, role, async (url) => {
+    createLogger(config.logLevel).info(
+      url ? { url: `${url}/graphql` } : {},
+      role === 'server' ? 'Quarry serves' : 'Quarry works',
+    )
+  })
+}
+
+/** Runs an app until it is told to end or cannot go on. */
+async function serve(
+  config: Config,
+  role: 'server' | 'worker',
+  onReady: (url: string) => Promise<void>,
+): Promise<void> {
+  const ended = new Promise<Error | null>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(null))
+  })
+  const app: App = await startApp({ config, log: createLogger(config.logLevel), role })
+  try {
+    const ready = onReady(app.url ?? '').then(() => ended)
+    const error = await Promise.race([app.failed, ended, ready])
+    if (error) throw error
+  } finally {
+    await app.stop()
+  }
+}
+
+async function withApi(work: (connection: Connection) => Promise<void>): Promise<void> {
+  const connection = await connect(parseConfig(process.env))
+  try {
+    await work(connection)
+  } finally {
+    await connection.close()
+  }
+}
+
+function parseCount(text: string): number {
+  const count = Number(text)
+  if (Number.isInteger(count) && count >= 1 && count <= 100) return count
+  throw new InvalidArgumentError('It must be a whole number from 1 to 100.')
+}
+
+function dieOf(error: Error): void {
+  warn(paint.red(error.message))
+  process.exit(exit.failed)
+}
+
+try {
+  await program.parseAsync()
+  process.exitCode = exit.ok
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exit.ok : exit.usage
+  else {
+    // A QuarryError says all that a person needs; anything else is a bug, and its stack helps to find it.
+    warn(
+      paint.red(
+        error instanceof QuarryError ? error.message : String(error instanceof Error ? error.stack : error),
+      ),
+    )
+    process.exitCode = exit.failed
+  }
+}

@@ -1,0 +1,61 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { startApp } from '../app.ts'
+import type { Config } from '../config.ts'
+import { currentHolder } from '../db/lock.ts'
+import { SetupError } from '../errors.ts'
+import { createLogger } from '../log.ts'
+import { ApiClient } from './client.ts'
+
+export interface Connection {
+  client: ApiClient
+  /** Whether a server runs on after this command; else the work ends with it. */
+  isServer: boolean
+  close(): Promise<void>
+}
+
+const startingLimitMs = 30_000
+
+/**
+ * The API to work with: the server of QUARRY_URL, the one that holds the embedded data folder, or else one that is
+ * started inside this command. Commands use nothing but the API, so they do the same in all three cases.
+ */
+export async function connect(config: Config): Promise<Connection> {
+  const url =
+    config.serverUrl ??
+    (config.database.kind === 'embedded' ? await urlOfHolder(config.database.dataDir) : null)
+  if (url) {
+    const client = new ApiClient(url)
+    return { client, isServer: true, close: () => client.close() }
+  }
+  const app = await startApp({
+    config: { ...config, server: { ...config.server, host: '127.0.0.1', port: 0 } },
+    log: createLogger(config.logLevel === 'info' ? 'warn' : config.logLevel),
+    role: 'server',
+  })
+  if (!app.url) throw new Error('an app of role server has no address')
+  const client = new ApiClient(app.url)
+  return {
+    client,
+    isServer: false,
+    async close() {
+      await client.close()
+      await app.stop()
+    },
+  }
+}
+
+/** A server that is just starting holds the folder before it has an address: wait for that. */
+async function urlOfHolder(dataDir: string): Promise<string | null> {
+  const until = Date.now() + startingLimitMs
+  for (;;) {
+    const holder = currentHolder(dataDir)
+    if (!holder) return null
+    if (holder.url) return holder.url
+    if (Date.now() > until) {
+      throw new SetupError(
+        `Process ${holder.pid} holds ${dataDir} since ${holder.since} but serves no API. Stop it, or try again later.`,
+      )
+    }
+    await delay(100)
+  }
+}

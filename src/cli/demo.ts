@@ -1,0 +1,24 @@
+import { fileURLToPath } from 'node:url'
+import type { ApiClient } from './client.ts'
+import { importPath, search, waitForEmbeddings } from './commands.ts'
+import { paint, say } from './terminal.ts'
+
+const sampleChat = fileURLToPath(new URL('../../examples/sample-chat.jsonl', import.meta.url))
+
+/** In other words than the messages use: what a search by words alone would not find. */
+const exampleQueries = [
+  'messages arrive too late on phones that are asleep',
+  'our mail is classified as junk',
+  'customers receive their money back when they cancel early',
+]
+
+/** Imports the sample chat, embeds it, and answers three searches. */
+export async function runDemo(client: ApiClient): Promise<void> {
+  await importPath(client, sampleChat, { format: 'JSONL', sourceName: 'Sample chat' })
+  await waitForEmbeddings(client)
+  for (const query of exampleQueries) {
+    say()
+    say(`${paint.dim('Search:')} ${paint.bold(query)}`)
+    await search(client, query, { mode: 'HYBRID', kinds: null, first: 3 })
+  }
+}

@@ -4,9 +4,14 @@ import type { DatabaseConfig } from '../config.ts'
 import { errorMessage, SetupError } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import { startupOptions } from './connection.ts'
-import { type EmbeddedServer, startEmbeddedServer } from './embedded.ts'
+import { startEmbeddedServer } from './embedded.ts'
 import { PrismaClient } from './generated/prisma/client.ts'
-import { type NotificationListener, postgresListener, type Unlisten } from './listen.ts'
+import {
+  type NotificationListener,
+  postgresListener,
+  sharedSessionListener,
+  type Unlisten,
+} from './listen.ts'
 
 /** Something that runs hand-written SQL: the database itself (any free connection) or one transaction. */
 export interface Sql {
@@ -56,13 +61,7 @@ export async function openDatabase(config: DatabaseConfig, options: DatabaseOpti
 }
 
 async function openEmbedded(dataDir: string, options: DatabaseOptions): Promise<Database> {
-  const handlers = new Map<string, Set<(payload: string) => void>>()
-  const server = await startEmbeddedServer(dataDir, {
-    onNotification: (channel, payload) => {
-      for (const handler of handlers.get(channel) ?? []) handler(payload)
-    },
-    onFailure: options.onFailure,
-  })
+  const server = await startEmbeddedServer(dataDir, options.onFailure)
   const pool = createPool(options, {
     host: server.socketDir,
     user: 'postgres',
@@ -73,7 +72,7 @@ async function openEmbedded(dataDir: string, options: DatabaseOptions): Promise<
   return assemble(
     'embedded',
     pool,
-    embeddedListener(server, handlers),
+    sharedSessionListener(pool),
     (url) => server.publishAddress(url),
     () => server.stop(),
   )
@@ -179,30 +178,6 @@ function assemble(
         await stop()
       })()
       return closing
-    },
-  }
-}
-
-function embeddedListener(
-  server: EmbeddedServer,
-  handlers: Map<string, Set<(payload: string) => void>>,
-): NotificationListener {
-  return {
-    async listen(channel, onNotification) {
-      let set = handlers.get(channel)
-      if (!set) {
-        set = new Set()
-        handlers.set(channel, set)
-        server.listen(channel)
-      }
-      set.add(onNotification)
-      return async () => {
-        set.delete(onNotification)
-        if (set.size === 0 && handlers.get(channel) === set) {
-          handlers.delete(channel)
-          server.unlisten(channel)
-        }
-      }
     },
   }
 }

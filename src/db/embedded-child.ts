@@ -19,7 +19,6 @@ if (!dataDir || !process.send)
   throw new Error('embedded-child.ts is started by db/embedded.ts with a data folder')
 
 const maxConnections = 64
-const listeners = new Map<string, () => Promise<void>>()
 let lock: DataLock | null = null
 let database: PGlite | null = null
 let server: PGLiteSocketServer | null = null
@@ -47,10 +46,45 @@ async function start(folder: string): Promise<void> {
   database = await PGlite.create({ dataDir: join(folder, 'postgres'), extensions: { vector } })
   for (const [name, value] of Object.entries(sessionSettings)) await database.exec(`set ${name} = '${value}'`)
   socketDir = mkdtempSync(join(tmpdir(), 'quarry-'))
-  server = new PGLiteSocketServer({ db: database, path: join(socketDir, '.s.PGSQL.5432'), maxConnections })
+  server = new PGLiteSocketServer({
+    db: keepGroupsTogether(database),
+    path: join(socketDir, '.s.PGSQL.5432'),
+    maxConnections,
+  })
   server.addEventListener('error', (event) => fail((event as CustomEvent).detail))
   await server.start()
   say({ type: 'ready', socketDir })
+}
+
+/**
+ * The socket server hands on one protocol message at a time, and keeps to a connection only while that is in a
+ * transaction. A statement with parameters is a group of messages (Parse, Bind, ..., Sync) over one unnamed statement:
+ * another connection's Parse in between would replace it, and this one's Bind would meet the wrong statement. Seen so,
+ * a group counts as a transaction. An engine that throws here is broken, and the server's queue would wait for ever.
+ */
+function keepGroupsTogether(engine: PGlite): PGlite {
+  const groupEnds = new Set([...'SQX'].map((letter) => letter.charCodeAt(0)))
+  let isInGroup = false
+  return new Proxy(engine, {
+    get(target, name) {
+      if (name === 'isInTransaction') return () => isInGroup || target.isInTransaction()
+      if (name === 'execProtocolRawStream') {
+        return async (...args: Parameters<PGlite['execProtocolRawStream']>) => {
+          const [type = 0] = args[0]
+          // Start-up messages have no type letter; their first byte is that of a length.
+          isInGroup = type !== 0 && !groupEnds.has(type)
+          try {
+            return await target.execProtocolRawStream(...args)
+          } catch (error) {
+            fail(error)
+            throw error
+          }
+        }
+      }
+      const value: unknown = Reflect.get(target, name, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
 }
 
 function stop(): Promise<void> {
@@ -65,17 +99,6 @@ function stop(): Promise<void> {
 
 async function obey(message: ToChild): Promise<void> {
   switch (message.type) {
-    case 'listen': {
-      const unlisten = await database?.listen(message.channel, (payload) =>
-        say({ type: 'notification', channel: message.channel, payload }),
-      )
-      if (unlisten) listeners.set(message.channel, unlisten)
-      break
-    }
-    case 'unlisten':
-      await listeners.get(message.channel)?.()
-      listeners.delete(message.channel)
-      break
     case 'address':
       lock?.setUrl(message.url)
       break

@@ -8,17 +8,9 @@ import type { FromChild, ToChild } from './embedded-protocol.ts'
 /** A running embedded database: PGlite in a child process, reached through a socket that only this user can open. */
 export interface EmbeddedServer {
   socketDir: string
-  listen(channel: string): void
-  unlisten(channel: string): void
   /** Writes the address of the API into the folder's lock, for commands that run beside the server. */
   publishAddress(url: string): void
   stop(): Promise<void>
-}
-
-export interface EmbeddedEvents {
-  onNotification(channel: string, payload: string): void
-  /** The child died or its engine broke; nothing more will be answered. */
-  onFailure(error: Error): void
 }
 
 const childPath = fileURLToPath(new URL('./embedded-child.ts', import.meta.url))
@@ -27,9 +19,13 @@ const stopLimitMs = 10_000
 
 /**
  * Opens the folder as a Postgres; creates it at the first start.
+ * @param onFailure the child died or its engine broke; nothing more will be answered
  * @throws SetupError if another process holds the folder
  */
-export async function startEmbeddedServer(dataDir: string, events: EmbeddedEvents): Promise<EmbeddedServer> {
+export async function startEmbeddedServer(
+  dataDir: string,
+  onFailure: (error: Error) => void,
+): Promise<EmbeddedServer> {
   const child = fork(childPath, [dataDir], {
     execArgv: ['--import', typescriptLoader],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
@@ -43,7 +39,6 @@ export async function startEmbeddedServer(dataDir: string, events: EmbeddedEvent
 
   let stopping = false
   child.on('message', (message: FromChild) => {
-    if (message.type === 'notification') events.onNotification(message.channel, message.payload)
     if (message.type === 'failed') report(message.message)
   })
   child.once('exit', (code, signal) => report(`it ended with ${signal ?? `code ${code}`}. ${errorOutput}`))
@@ -52,7 +47,7 @@ export async function startEmbeddedServer(dataDir: string, events: EmbeddedEvent
   function report(reason: string): void {
     if (stopping || reported) return
     reported = true
-    events.onFailure(new SetupError(`The embedded database in ${dataDir} stopped: ${reason}`))
+    onFailure(new SetupError(`The embedded database in ${dataDir} stopped: ${reason}`))
   }
   const tell = (message: ToChild) => {
     if (child.connected) child.send(message)
@@ -60,8 +55,6 @@ export async function startEmbeddedServer(dataDir: string, events: EmbeddedEvent
 
   return {
     socketDir,
-    listen: (channel) => tell({ type: 'listen', channel }),
-    unlisten: (channel) => tell({ type: 'unlisten', channel }),
     publishAddress: (url) => tell({ type: 'address', url }),
     async stop() {
       stopping = true

@@ -94,3 +94,28 @@ export function postgresListener(
     },
   }
 }
+
+/**
+ * LISTEN on an embedded database, where all connections share one session: a notification comes back on whichever
+ * connection raised it. This process owns them all, so it hears every one.
+ */
+export function sharedSessionListener(pool: pg.Pool): NotificationListener {
+  const handlers = new Map<string, Set<(payload: string) => void>>()
+  pool.on('connect', (client) => {
+    client.on('notification', ({ channel, payload }) => {
+      for (const handler of handlers.get(channel) ?? []) handler(payload ?? '')
+    })
+  })
+  return {
+    async listen(channel, onNotification) {
+      const known = handlers.get(channel)
+      const set = known ?? new Set()
+      set.add(onNotification)
+      handlers.set(channel, set)
+      if (!known) await pool.query(`listen ${pg.escapeIdentifier(channel)}`)
+      return async () => {
+        set.delete(onNotification)
+      }
+    },
+  }
+}

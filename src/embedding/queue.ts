@@ -155,10 +155,10 @@ export async function releaseRows(
        where l.space_id = $1 and l.kind = r.kind and l.owner_id = r.owner_id and l.process_id = $2
        returning l.kind, l.owner_id
      )
-     update embedding e set attempts = e.attempts + 1, last_error = $7,
+     update embedding e set attempts = e.attempts + 1, last_error = $7::text,
        next_attempt_at = now() + make_interval(secs => r.delay_ms / 1000)
      from claimed r join released using (kind, owner_id)
-     where $7 is not null and e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id
+     where $7::text is not null and e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id
        and e.content_hash = r.hash`,
     [
       spaceId,

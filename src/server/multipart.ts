@@ -2,9 +2,7 @@ import { createWriteStream, openAsBlob } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { ReadableStream } from 'node:stream/web'
 import busboy from 'busboy'
 import { GraphQLError } from 'graphql'
 import type { GraphQLParams, Plugin } from 'graphql-yoga'
@@ -71,7 +69,8 @@ async function readMultipart(
     writing.push(written)
   })
   try {
-    await pipeline(Readable.fromWeb(request.body as ReadableStream), parser)
+    // As an iterable: Yoga's request body is its own class, not one that Readable.fromWeb takes.
+    await pipeline(request.body as unknown as AsyncIterable<Uint8Array>, parser)
   } catch (error) {
     throw error instanceof GraphQLError
       ? error

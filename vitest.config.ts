@@ -1,7 +1,11 @@
 import { defineConfig } from 'vitest/config'
 
+// .ci/run counts the tests of several runs from these files.
+const report = process.env.QUARRY_TEST_REPORT
+
 export default defineConfig({
   test: {
+    reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
       {

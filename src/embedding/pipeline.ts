@@ -94,7 +94,8 @@ function createBatchWorker(options: {
   function pause(error: ProviderError): void {
     const backoff = Math.min(pauseMinMs * 2 ** failuresInARow, pauseMaxMs)
     failuresInARow++
-    const ms = error.failure === 'UNAUTHORIZED' ? pauseMaxMs : Math.max(error.retryAfterMs ?? 0, backoff)
+    const needsPerson = error.failure === 'UNAUTHORIZED' || error.failure === 'MISCONFIGURED'
+    const ms = needsPerson ? pauseMaxMs : Math.max(error.retryAfterMs ?? 0, backoff)
     pausedUntil = Math.max(pausedUntil, Date.now() + ms)
     log.warn({ error: error.message, failure: error.failure, ms }, 'Waiting for the embedding provider')
   }
@@ -187,6 +188,7 @@ function createBatchWorker(options: {
     switch (error.failure) {
       case 'RATE_LIMITED':
       case 'UNAUTHORIZED':
+      case 'MISCONFIGURED':
         pause(error)
         await releaseRows(database, space.id, processId, rows, null)
         return

@@ -1,0 +1,65 @@
+import { randomBytes } from 'node:crypto'
+import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import { inject } from 'vitest'
+import type { DatabaseConfig } from '../../src/config.ts'
+
+/** A migrated, empty database of its own; `await using` removes it. */
+export interface TestDatabase extends AsyncDisposable {
+  config: DatabaseConfig
+}
+
+/** Where global-setup.ts has put the migrated database that each test copies. */
+export interface Template {
+  engine: 'embedded' | 'postgres'
+  /** embedded: a data folder; postgres: the URL of the template database. */
+  location: string
+}
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    template: Template
+  }
+}
+
+/** A copy of the migrated template, on the engine that this run tests (Postgres if QUARRY_TEST_DATABASE_URL is set). */
+export async function createTestDatabase(): Promise<TestDatabase> {
+  const template = inject('template')
+  return template.engine === 'embedded' ? copyFolder(template.location) : copyDatabase(template.location)
+}
+
+async function copyFolder(template: string): Promise<TestDatabase> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'quarry-test-'))
+  await cp(template, dataDir, { recursive: true })
+  return {
+    config: { kind: 'embedded', dataDir },
+    [Symbol.asyncDispose]: () => rm(dataDir, { recursive: true, force: true }),
+  }
+}
+
+async function copyDatabase(templateUrl: string): Promise<TestDatabase> {
+  const template = new URL(templateUrl)
+  const name = `quarry_test_${randomBytes(6).toString('hex')}`
+  const url = new URL(templateUrl)
+  url.pathname = `/${name}`
+  await runOnServer(templateUrl, `create database ${name} template ${template.pathname.slice(1)}`)
+  return {
+    config: { kind: 'postgres', url: url.href, poolSize: 10 },
+    [Symbol.asyncDispose]: () => runOnServer(templateUrl, `drop database if exists ${name} with (force)`),
+  }
+}
+
+/** Statements on databases run from `postgres`, where no test works: a template must have no connections. */
+export async function runOnServer(url: string, statement: string): Promise<void> {
+  const server = new URL(url)
+  server.pathname = '/postgres'
+  const client = new pg.Client({ connectionString: server.href })
+  await client.connect()
+  try {
+    await client.query(statement)
+  } finally {
+    await client.end()
+  }
+}

@@ -76,6 +76,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     const handlers = { IMPORT: importHandler(database), BACKFILL: backfillHandler(database, space.id) }
     const runner = await startJobRunner(database, handlers, log)
     stops.push(() => runner.stop())
+    await process.setWorkers(runner.workerIds)
     if (role === 'worker') return { url: null, failed, stop }
 
     const search = createSearch(database, space, createQueryVectors(provider, space))

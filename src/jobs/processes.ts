@@ -8,6 +8,8 @@ export type ProcessRole = 'server' | 'worker'
 /** This process's place among those that work on the database. */
 export interface ProcessRecord {
   readonly id: string
+  /** Says under which ids this process takes jobs from the queue. */
+  setWorkers(workerIds: readonly string[]): Promise<void>
   stop(): Promise<void>
 }
 
@@ -15,8 +17,9 @@ const heartbeatMs = 5_000
 const deadAfterSeconds = 30
 
 /**
- * Enters this process and keeps its heartbeat. With each beat the dead are cleared: their leases fall with their row,
- * so what a killed process had in hand is taken up by others within a minute.
+ * Enters this process and keeps its heartbeat. With each beat the dead are cleared: their leases fall with their row
+ * and their jobs are unlocked, so what a killed process had in hand is taken up by others within a minute. (The job
+ * queue itself would wait four hours.) An embedded database has one process at a time: whoever else is entered is dead.
  * @param onDeclaredDead called when others took this process for dead (it was suspended): its leases are gone, so it
  *   must stop working
  */
@@ -25,7 +28,7 @@ export async function enterProcess(
   role: ProcessRole,
   options: { log: Logger; onDeclaredDead(): void },
 ): Promise<ProcessRecord> {
-  await clearDeadProcesses(database)
+  await clearDeadProcesses(database, database.engine === 'embedded' ? 0 : deadAfterSeconds)
   const id = await insertProcess(database, role)
   let beating: Promise<void> = Promise.resolve()
   const timer = setInterval(() => {
@@ -42,6 +45,7 @@ export async function enterProcess(
   }, heartbeatMs)
   return {
     id,
+    setWorkers: (workerIds) => writeWorkers(database, id, workerIds),
     async stop() {
       clearInterval(timer)
       await beating
@@ -52,7 +56,7 @@ export async function enterProcess(
 
 async function beat(database: Database, id: string): Promise<boolean> {
   const isAlive = await writeHeartbeat(database, id)
-  await clearDeadProcesses(database)
+  await clearDeadProcesses(database, deadAfterSeconds)
   await database.query('select compact_embedding_counts()')
   return isAlive
 }
@@ -71,10 +75,19 @@ async function writeHeartbeat(sql: Sql, id: string): Promise<boolean> {
   return rows.length > 0
 }
 
-async function clearDeadProcesses(sql: Sql): Promise<void> {
-  await sql.query(`delete from process where heartbeat_at < now() - make_interval(secs => $1)`, [
-    deadAfterSeconds,
-  ])
+async function writeWorkers(sql: Sql, id: string, workerIds: readonly string[]): Promise<void> {
+  await sql.query('update process set workers = $2 where id = $1', [id, workerIds])
+}
+
+async function clearDeadProcesses(sql: Sql, afterSeconds: number): Promise<void> {
+  await sql.query(
+    `with dead as (
+       delete from process where heartbeat_at <= now() - make_interval(secs => $1) returning workers
+     )
+     select graphile_worker.force_unlock_workers(array_agg(worker)) from dead, unnest(workers) as worker
+     having count(*) > 0`,
+    [afterSeconds],
+  )
 }
 
 async function removeProcess(sql: Sql, id: string): Promise<void> {

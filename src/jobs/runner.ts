@@ -1,4 +1,5 @@
-import { run, type TaskList, Logger as WorkerLogger } from 'graphile-worker'
+import { EventEmitter } from 'node:events'
+import { run, type TaskList, type WorkerEvents, Logger as WorkerLogger } from 'graphile-worker'
 import type { Database, Transaction } from '../db/database.ts'
 import { errorMessage, QuarryError } from '../errors.ts'
 import type { Logger } from '../log.ts'
@@ -19,6 +20,8 @@ export interface JobContext {
 export type JobHandler = (context: JobContext) => Promise<'done' | 'waiting'>
 
 export interface JobRunner {
+  /** Under which ids this process locks jobs in the queue. */
+  workerIds: readonly string[]
   stop(): Promise<void>
 }
 
@@ -62,7 +65,11 @@ export async function startJobRunner(
       })
     }
   }
+  const workerIds: string[] = []
+  const events: WorkerEvents = new EventEmitter()
+  events.on('worker:create', ({ worker }) => workerIds.push(worker.workerId))
   const runner = await run({
+    events,
     pgPool: database.pool,
     taskList,
     concurrency: parallelJobs,
@@ -76,6 +83,7 @@ export async function startJobRunner(
     }),
   })
   return {
+    workerIds,
     async stop() {
       stopping.abort(new Error('This process is stopping'))
       await runner.stop()

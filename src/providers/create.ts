@@ -6,7 +6,7 @@ import type { EmbeddingProvider } from './provider.ts'
 export type EmbeddingProviderConfig =
   | {
       type: 'local'
-      /** 1 or more; left out: 2, but one core stays free. */
+      /** 1 or more; left out: 2 (1 on a single core). */
       threads?: number | undefined
     }
   | {

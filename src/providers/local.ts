@@ -9,8 +9,8 @@ import { type EmbeddingLimits, type EmbeddingProvider, ProviderError } from './p
 
 export interface LocalProviderOptions {
   /**
-   * Threads that compute, each with its own copy of the weights (about 180 MB). 1 or more; by default 2, but one core
-   * is left to the thread that answers requests.
+   * Threads that compute, each with its own copy of the weights (about 180 MB). 1 or more; by default 2 (1 on a single
+   * core): they run at a lower priority than the thread that answers requests.
    */
   threads?: number | undefined
   /** The module that runs in the threads; for tests of what happens when a thread breaks. */
@@ -48,7 +48,7 @@ export class LocalProvider implements EmbeddingProvider {
    * @throws SetupError when the number of threads is not a positive integer or the weights are not installed.
    */
   constructor(options: LocalProviderOptions = {}) {
-    const threads = options.threads ?? Math.max(1, Math.min(2, availableParallelism() - 1))
+    const threads = options.threads ?? Math.min(2, availableParallelism())
     if (!Number.isSafeInteger(threads) || threads < 1) {
       throw new SetupError(
         `Threads of the local embedding model: found ${threads}, expected an integer from 1.`,

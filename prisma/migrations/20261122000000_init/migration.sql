@@ -111,6 +111,8 @@ create table process (
   role text not null,
   host text not null,
   pid int not null,
+  -- Its ids in the job queue: what they had locked when it died is unlocked for others.
+  workers text[] not null default '{}',
   started_at timestamptz(3) not null default now(),
   heartbeat_at timestamptz(3) not null default now()
 );

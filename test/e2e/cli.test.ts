@@ -1,0 +1,128 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { runQuarry, startQuarry, temporaryFolder } from '../support/processes.ts'
+
+const chat = [
+  {
+    id: '1',
+    author: 'ann',
+    channel: '#ops',
+    sentAt: '2026-05-04T09:00:00Z',
+    text: 'The nightly backup fails because the disk is full.',
+  },
+  {
+    id: '2',
+    author: 'bo',
+    channel: '#ops',
+    sentAt: '2026-05-04T09:01:00Z',
+    replyTo: '1',
+    text: 'Delete the old snapshots, then it has room again.',
+  },
+  {
+    id: '3',
+    author: 'ann',
+    channel: '#food',
+    sentAt: '2026-05-04T12:00:00Z',
+    text: 'Who wants pizza for lunch?',
+  },
+]
+const asJsonl = (rows: unknown[]) => rows.map((row) => JSON.stringify(row)).join('\n')
+
+test('import, search and status work without a server, and an import repeated changes nothing', async () => {
+  await using folder = await temporaryFolder()
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
+  const file = join(folder.path, 'chat.jsonl')
+  await writeFile(file, asJsonl(chat))
+
+  const first = await runQuarry(['import', file], env)
+  expect(first.output).toContain('3 new, 0 updated, 0 unchanged messages (JSONL, source "chat.jsonl")')
+  expect(first.code).toBe(0)
+
+  const again = await runQuarry(['import', file], env)
+  expect(again.output).toContain('0 new, 0 updated, 3 unchanged')
+
+  const search = await runQuarry(['search', 'storage', 'ran', 'out', '--first', '1'], env)
+  expect(search.output).toContain('The nightly backup fails because the disk is full.')
+  expect(search.output).not.toContain('pizza')
+
+  const status = await runQuarry(['status'], env)
+  expect(status.output).toMatch(/MESSAGE +3 +3 +0 +0 +0 +0 +100/)
+})
+
+test('commands use the server that runs on the same data', async () => {
+  await using folder = await temporaryFolder()
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), PORT: '0' }
+  const file = join(folder.path, 'chat.jsonl')
+  await writeFile(file, asJsonl(chat))
+  await using server = startQuarry(['serve'], env)
+  const [, url] = await server.line(/"url":"(http:[^"]+)\/graphql"/)
+
+  const imported = await runQuarry(['import', file], env)
+  expect(imported.output).toContain('3 new')
+  const status = await runQuarry(['status'], env)
+  expect(status.output).toContain(`Server  ${url}`)
+
+  const second = await runQuarry(['serve'], env)
+  expect(second.code).toBe(1)
+  expect(second.output).toMatch(/is held by process \d+ .* serving http/)
+
+  server.child.kill('SIGTERM')
+  expect(await server.exit()).toBe(0)
+})
+
+test('bad records are named and the rest is imported; an unknown file is refused with what was seen', async () => {
+  await using folder = await temporaryFolder()
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
+  const file = join(folder.path, 'chat.jsonl')
+  await writeFile(file, `${asJsonl(chat)}\n{"id":"4","author":"cy","sentAt":"yesterday","text":"hi"}`)
+  const unknown = join(folder.path, 'notes.txt')
+  await writeFile(unknown, 'Just some words that nobody said in a chat.\n')
+
+  const partly = await runQuarry(['import', file], env)
+  expect(partly.output).toContain('3 new')
+  expect(partly.output).toMatch(/1 records could not be used:\n {2}line 4: .*sentAt/)
+  expect(partly.code).toBe(0)
+
+  const refused = await runQuarry(['import', unknown], env)
+  expect(refused.code).toBe(1)
+  expect(refused.output).toContain('Just some words')
+})
+
+test('a Slack export is taken as a folder, too', async () => {
+  await using folder = await temporaryFolder()
+  const { mkdir } = await import('node:fs/promises')
+  const slack = join(folder.path, 'workspace')
+  await mkdir(join(slack, 'general'), { recursive: true })
+  await writeFile(
+    join(slack, 'users.json'),
+    JSON.stringify([{ id: 'U1', name: 'ann', profile: { display_name: 'Ann' } }]),
+  )
+  await writeFile(join(slack, 'channels.json'), JSON.stringify([{ id: 'C1', name: 'general' }]))
+  await writeFile(
+    join(slack, 'general', '2026-05-04.json'),
+    JSON.stringify([
+      { type: 'message', user: 'U1', text: 'Hello <@U1>, the build is green again', ts: '1777885200.000100' },
+    ]),
+  )
+  const { output, code } = await runQuarry(['import', slack], { QUARRY_DATA_DIR: join(folder.path, 'data') })
+  expect(output).toContain('1 new, 0 updated, 0 unchanged messages (SLACK')
+  expect(code).toBe(0)
+})
+
+test('wrong usage and wrong configuration end with their own exit codes and say what to do', async () => {
+  await using folder = await temporaryFolder()
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
+  const [usage, config, worker, nowhere] = await Promise.all([
+    runQuarry(['search', 'x', '--first', 'many'], env),
+    runQuarry(['status'], { ...env, PORT: 'high', QUARRY_EMBEDDING_PROVIDER: 'magic' }),
+    runQuarry(['worker'], env),
+    runQuarry(['status'], { ...env, QUARRY_URL: 'http://127.0.0.1:9' }),
+  ])
+  expect(usage.code).toBe(2)
+  expect(config.code).toBe(1)
+  expect(config.output).toContain('PORT: must be a number')
+  expect(config.output).toContain('QUARRY_EMBEDDING_PROVIDER:')
+  expect(worker.output).toContain('set DATABASE_URL')
+  expect(nowhere.output).toContain('No Quarry server answers at http://127.0.0.1:9')
+})

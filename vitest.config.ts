@@ -1,14 +1,21 @@
+import { createRequire } from 'node:module'
 import { defineConfig } from 'vitest/config'
 
 // .ci/run counts the tests of several runs from these files.
 const report = process.env.QUARRY_TEST_REPORT
 
+// The file that Node takes. Vite prefers a package's `module`, which would be a second copy of graphql beside the one of
+// graphql-yoga, and an error of one copy is masked by the other as unknown.
+const graphql = createRequire(import.meta.url).resolve('graphql')
+const resolve = { alias: [{ find: /^graphql$/, replacement: graphql }] }
+
 export default defineConfig({
   test: {
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      { resolve, test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
       {
+        resolve,
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
@@ -18,6 +25,7 @@ export default defineConfig({
         },
       },
       {
+        resolve,
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],

@@ -12,7 +12,6 @@ import type { Logger } from './log.ts'
 import { createEmbeddingProvider } from './providers/create.ts'
 import { createQueryVectors } from './search/query-vectors.ts'
 import { createSearch } from './search/search.ts'
-import { startApiServer } from './server/http.ts'
 
 export interface App {
   /** Where the API listens; null in a process that only works. */
@@ -49,27 +48,28 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
   try {
     const provider = createEmbeddingProvider(config.embedding)
     stops.push(() => provider.close())
-    const database = await openDatabase(config.database, {
+    const opening = openDatabase(config.database, {
       log,
       onFailure: fail,
       ...(onStatement ? { onStatement } : {}),
     })
+    // The API's libraries take as long to load as an embedded database to boot: side by side, a start is much shorter.
+    const [database, http] = await Promise.all([
+      opening,
+      role === 'server' ? import('./server/http.ts') : null,
+    ])
     stops.push(() => database.close())
     const applied = await migrate(database)
     if (applied.length > 0) log.info({ applied }, 'Migrated the database')
     const space = await ensureActiveSpace(database, provider, log)
 
-    const process = await enterProcess(database, role, {
-      log,
-      onDeclaredDead: () =>
-        fail(new Error('Other processes took this one for dead (it was suspended); start it again')),
-    })
+    const process = await enterProcess(database, role, log)
     stops.push(() => process.stop())
     const pipeline: EmbeddingPipeline = await startEmbeddingPipeline({
       database,
       provider,
       space,
-      processId: process.id,
+      process,
       log,
     })
     stops.push(() => pipeline.stop())
@@ -77,11 +77,11 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     const runner = await startJobRunner(database, handlers, log)
     stops.push(() => runner.stop())
     await process.setWorkers(runner.workerIds)
-    if (role === 'worker') return { url: null, failed, stop }
+    if (!http) return { url: null, failed, stop }
 
     const search = createSearch(database, space, createQueryVectors(provider, space))
     const progress = createProgressFeed(database, space, log)
-    const server = await startApiServer(
+    const server = await http.startApiServer(
       config.server,
       { database, space, provider: config.embedding, search, progress },
       log,

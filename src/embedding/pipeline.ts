@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { createBell } from '../bell.ts'
 import type { Database } from '../db/database.ts'
+import type { ProcessRecord } from '../jobs/processes.ts'
 import type { Logger } from '../log.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
 import { poolVectors, splitText, type TextPart } from './parts.ts'
@@ -10,6 +11,7 @@ import {
   type EmbeddingResult,
   type OwedRow,
   owedChannel,
+  releaseLost,
   releaseRows,
   storeResults,
 } from './queue.ts'
@@ -36,7 +38,7 @@ export async function startEmbeddingPipeline(options: {
   database: Database
   provider: EmbeddingProvider
   space: EmbeddingSpace
-  processId: string
+  process: ProcessRecord
   log: Logger
 }): Promise<EmbeddingPipeline> {
   const { database, log } = options
@@ -80,11 +82,11 @@ function createBatchWorker(options: {
   database: Database
   provider: EmbeddingProvider
   space: EmbeddingSpace
-  processId: string
+  process: ProcessRecord
   signal: AbortSignal
   log: Logger
 }) {
-  const { database, provider, space, processId, signal, log } = options
+  const { database, provider, space, process, signal, log } = options
   const { limits } = provider
   /** Texts that another lane is asking for right now: nobody asks twice, the second waits and copies. */
   const underWay = new Set<string>()
@@ -100,33 +102,52 @@ function createBatchWorker(options: {
     log.warn({ error: error.message, failure: error.failure, ms }, 'Waiting for the embedding provider')
   }
 
+  /** Rows that lanes of this process are working on, by owner. */
+  const inHand = new Set<string>()
+  let hasLostLeases = false
+
   /** Leases a batch and brings every row of it to an end or back to the queue. False if nothing was due. */
   async function runBatch(): Promise<boolean> {
-    const rows = await claimOwed(database, space.id, processId, limits.maxTextsPerRequest, maxClaimBytes)
+    if (hasLostLeases) {
+      await releaseLost(database, space.id, process.id, [...inHand])
+      hasLostLeases = false
+    }
+    const rows = await claimOwed(database, space.id, process.id, limits.maxTextsPerRequest, maxClaimBytes)
     if (rows.length === 0) return false
+    const batch = rows.map((row) => row.ownerId)
+    for (const id of batch) inHand.add(id)
+    try {
+      await settleBatch(rows)
+    } finally {
+      for (const id of batch) inHand.delete(id)
+    }
+    return true
+  }
+
+  async function settleBatch(rows: readonly OwedRow[]): Promise<void> {
     const twins = rows.filter((row) => row.hasTwin || underWay.has(row.hash))
     const own = rows.filter((row) => !twins.includes(row))
     const mine = new Set(own.map((row) => row.hash))
     for (const hash of mine) underWay.add(hash)
     try {
       if (own.length > 0) await embedRows(own)
+      if (twins.length > 0) await settleTwins(twins)
     } catch (error) {
-      await releaseRows(database, space.id, processId, rows, null)
+      // Without a database the leases cannot be given back now; they are as soon as it answers again.
+      hasLostLeases = true
       throw error
     } finally {
       for (const hash of mine) underWay.delete(hash)
     }
-    if (twins.length > 0) await settleTwins(twins)
-    return true
   }
 
   async function settleTwins(twins: OwedRow[]): Promise<void> {
     const ready = twins.filter((row) => row.hasTwin)
     const waiting = twins.filter((row) => !row.hasTwin)
-    if (ready.length > 0) await copyTwins(database, space.id, processId, ready)
+    if (ready.length > 0) await copyTwins(database, space.id, process.id, ready)
     // Their text is with another lane: back to the queue, to find its vector at the next claim.
     if (waiting.length > 0) {
-      await releaseRows(database, space.id, processId, waiting, null)
+      await releaseRows(database, space.id, process.id, waiting, null)
       if (ready.length === 0) await delay(50, undefined, { signal }).catch(() => {})
     }
   }
@@ -158,7 +179,7 @@ function createBatchWorker(options: {
     await storeResults(
       database,
       space.id,
-      processId,
+      process.id,
       texts.flatMap((text, index) => text.rows.map((row) => toResult(row, vectors[index] ?? null))),
     )
   }
@@ -190,7 +211,7 @@ function createBatchWorker(options: {
       case 'UNAUTHORIZED':
       case 'MISCONFIGURED':
         pause(error)
-        await releaseRows(database, space.id, processId, rows, null)
+        await releaseRows(database, space.id, process.id, rows, null)
         return
       case 'UNAVAILABLE':
         pause(error)
@@ -206,7 +227,7 @@ function createBatchWorker(options: {
           await storeResults(
             database,
             space.id,
-            processId,
+            process.id,
             rows.map((row) => toFailure(row, error.message)),
           )
         } else {
@@ -222,13 +243,13 @@ function createBatchWorker(options: {
       await storeResults(
         database,
         space.id,
-        processId,
+        process.id,
         spent.map((row) => toFailure(row, `${error.message} (after ${row.attempts + 1} attempts)`)),
       )
     }
     if (others.length > 0) {
       const delaysMs = others.map((row) => retryDelayMs(row.attempts) * (0.8 + Math.random() * 0.4))
-      await releaseRows(database, space.id, processId, others, { error: error.message, delaysMs })
+      await releaseRows(database, space.id, process.id, others, { error: error.message, delaysMs })
     }
   }
 

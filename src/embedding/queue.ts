@@ -172,6 +172,19 @@ export async function releaseRows(
   )
 }
 
+/** Ends the leases of this process that no batch of it works on: left behind by a batch that broke off. */
+export async function releaseLost(
+  sql: Sql,
+  spaceId: number,
+  processId: string,
+  inHand: readonly string[],
+): Promise<void> {
+  await sql.query(
+    'delete from embedding_lease where space_id = $1 and process_id = $2 and owner_id <> all ($3::uuid[])',
+    [spaceId, processId, inHand],
+  )
+}
+
 /** How pgvector reads a vector. The embedded engine cannot bind arrays of vectors, so they travel as text. */
 export function vectorLiteral(vector: Float32Array): string {
   return `[${vector.join(',')}]`

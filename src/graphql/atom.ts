@@ -51,6 +51,7 @@ const atomsOfTopic = prismaConnectionHelpers(builder, 'AtomTopic', {
 export const AtomNode = builder.prismaNode('Atom', {
   description: 'One self-contained unit of knowledge.',
   id: { field: 'id', description: 'Global id.' },
+  nullable: true,
   fields: (t) => ({
     type: t.expose('type', { type: AtomTypeEnum, description: 'What it is.' }),
     title: t.exposeString('title', { description: 'It in a few words.' }),

@@ -36,6 +36,7 @@ export const builder = new SchemaBuilder<SchemaTypes>({
     defaultTypes: [],
     directResult: true,
     defaultUnionOptions: {
+      description: 'What the mutation did, or an error that the caller can act on.',
       name: ({ fieldName }) => `${fieldName.charAt(0).toUpperCase()}${fieldName.slice(1)}Result`,
     },
   },
@@ -48,11 +49,7 @@ export const builder = new SchemaBuilder<SchemaTypes>({
     },
     nodeFieldOptions: { nullable: false, description: 'The row.' },
     cursorFieldOptions: { description: 'Where this row stands in the list; give it as `after` or `before`.' },
-    nodesOnConnection: true,
-    nodesFieldOptions: {
-      description: 'The rows of this page, in order.',
-      nullable: { list: false, items: false },
-    },
+    nodesOnConnection: { description: 'The rows of this page, in order.' },
     pageInfoFieldOptions: { description: 'Whether there is more, and where this page begins and ends.' },
     pageInfoTypeOptions: { description: 'Where a page of a list begins and ends.' },
     hasNextPageFieldOptions: { description: 'Whether there are rows after this page.' },
@@ -68,14 +65,19 @@ export const builder = new SchemaBuilder<SchemaTypes>({
     lastArgOptions: { description: `How many rows from the end: at most ${pageSize.max}.` },
     afterArgOptions: { description: 'Only rows after this cursor.' },
     beforeArgOptions: { description: 'Only rows before this cursor.' },
+    idFieldOptions: { description: 'Global id.' },
     nodeTypeOptions: { description: 'Something that has an id of its own and can be fetched by it.' },
-    nodeQueryOptions: { description: 'Fetches anything by its id. Null if it does not exist.' },
+    nodeQueryOptions: {
+      description: 'Fetches anything by its id. Null if it does not exist.',
+      args: { id: { description: 'Its global id.' } },
+    },
     nodesQueryOptions: {
       description:
         'Fetches many things by their ids, in the order asked for; null for each that does not exist.',
+      args: { ids: { description: 'Their global ids.' } },
     },
     encodeGlobalID: (typename, id) => encodeGlobalID(typename, id),
-    decodeGlobalID: readGlobalId,
+    decodeGlobalID: (globalId) => readGlobalId(globalId),
   },
   prisma: {
     client: (context) => context.database.prisma,
@@ -92,18 +94,19 @@ const idPattern: Record<string, RegExp> = { EmbeddingSpace: /^[1-9]\d{0,8}$/, Pr
 /**
  * The type and database id behind a global id. Checked here, once, because a malformed one would otherwise reach the
  * database and come back as an internal error.
+ * @param expected the only type that is allowed
  */
-export function readGlobalId(globalId: string): { typename: string; id: string } {
+export function readGlobalId(globalId: string, expected?: string): { typename: string; id: string } {
   const refuse = () =>
     new GraphQLError(
-      `${JSON.stringify(globalId.slice(0, 100))} is not an id of this API; use the id field of what you mean`,
+      `${JSON.stringify(globalId.slice(0, 100))} is not ${expected ? `the id of a ${expected}` : 'an id of this API'}; use the id field of what you mean`,
       {
         extensions: { code: 'BAD_USER_INPUT' },
       },
     )
   try {
     const { typename, id } = decodeGlobalID(globalId)
-    if (!(idPattern[typename] ?? uuid).test(id)) throw refuse()
+    if (!(idPattern[typename] ?? uuid).test(id) || (expected && typename !== expected)) throw refuse()
     return { typename, id }
   } catch {
     throw refuse()

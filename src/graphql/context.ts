@@ -22,5 +22,6 @@ export interface Context extends Services {
 }
 
 export function createContext(services: Services): Context {
-  return { ...services, loaders: createLoaders(services) }
+  const { database, space, search } = services
+  return { ...services, loaders: createLoaders(database, space, search) }
 }

@@ -26,7 +26,8 @@ const codes = new Map<
 ])
 
 function codeOf(error: Error) {
-  for (const [type, code] of codes) if (error instanceof type) return code
+  // By the constructor: the errors plugin hands over a proxy that `instanceof` does not see through.
+  for (const [type, code] of codes) if (error.constructor === type) return code
   throw new Error(`${error.name} has no ErrorCode`, { cause: error })
 }
 

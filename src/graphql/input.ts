@@ -1,5 +1,8 @@
 import { InvalidInputError } from '../errors.ts'
 
+/** UTF-8 bytes of a source's name and type. */
+export const sourceNameLimit = 500
+
 /**
  * Checks a text that people give; returns it unchanged.
  * @param limit greatest number of UTF-8 bytes

@@ -30,6 +30,7 @@ const JobStateEnum = builder.enumType('JobState', {
 export const JobNode = builder.prismaNode('Job', {
   description: 'One visible piece of background work.',
   id: { field: 'id', description: 'Global id.' },
+  nullable: true,
   fields: (t) => ({
     kind: t.expose('kind', { type: JobKindEnum, description: 'What it does.' }),
     state: t.expose('state', { type: JobStateEnum, description: 'Where it is in its life.' }),

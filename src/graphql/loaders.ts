@@ -1,11 +1,11 @@
 import DataLoader from 'dataloader'
+import type { Sql } from '../db/database.ts'
 import type { Atom, Message, Topic } from '../db/generated/prisma/client.ts'
 import { readRows } from '../db/rows.ts'
 import { type EmbeddingState, readStates } from '../embedding/coverage.ts'
-import type { EntityKind } from '../embedding/spaces.ts'
+import type { EmbeddingSpace, EntityKind } from '../embedding/spaces.ts'
 import { findByIdentity } from '../ingest/messages.ts'
-import type { SearchPage } from '../search/search.ts'
-import type { Services } from './context.ts'
+import type { Search, SearchPage } from '../search/search.ts'
 
 export interface NeighboursKey {
   kind: EntityKind
@@ -32,15 +32,14 @@ export interface Loaders {
 const identityKey = (identity: MessageIdentity) =>
   JSON.stringify([identity.sourceId, identity.channel, identity.externalId])
 
-export function createLoaders(services: Pick<Services, 'database' | 'space' | 'search'>): Loaders {
-  const { database, space, search } = services
+export function createLoaders(sql: Sql, space: EmbeddingSpace, search: Search): Loaders {
   return {
     embeddingState: new DataLoader(
       async (keys) => {
         const states = await Promise.all(
           [...groupBy(keys, (key) => key.kind)].map(([kind, group]) =>
             readStates(
-              database,
+              sql,
               space.id,
               kind,
               group.map((key) => key.id),
@@ -54,7 +53,7 @@ export function createLoaders(services: Pick<Services, 'database' | 'space' | 's
     ),
     messageByIdentity: new DataLoader(
       async (keys) => {
-        const found = await findByIdentity(database, keys)
+        const found = await findByIdentity(sql, keys)
         const byKey = new Map(found.map((message) => [identityKey(message), message]))
         return keys.map((key) => byKey.get(identityKey(key)) ?? null)
       },
@@ -62,7 +61,7 @@ export function createLoaders(services: Pick<Services, 'database' | 'space' | 's
     ),
     row: new DataLoader(
       async (keys) => {
-        const rows = await readRows(database, keys)
+        const rows = await readRows(sql, keys)
         return keys.map((key) => rows.get(key.id) ?? null)
       },
       { cacheKeyFn: ({ id }) => id },

@@ -23,6 +23,7 @@ interface Edge extends SearchHit {
 interface Connection {
   page: SearchPage
   edges: Edge[]
+  usesMeaning: boolean
   hasPreviousPage: boolean
 }
 
@@ -143,7 +144,7 @@ export const SearchConnection = builder.objectRef<Connection>('SearchConnection'
       type: EmbeddingSpaceNode,
       nullable: true,
       description: 'The embedding space that was searched. Null when meaning played no part.',
-      resolve: (_connection, _args, { space }) => space,
+      resolve: ({ usesMeaning }, _args, { space }) => (usesMeaning ? space : null),
     }),
   }),
 })
@@ -206,7 +207,11 @@ builder.queryField('search', (t) =>
           first: requireFirst(args.first ?? pageSize.default),
           after: args.after ?? null,
         })
-        return await toConnection(page, args.query, context, Boolean(args.after))
+        return await toConnection(page, context, {
+          query: args.query,
+          usesMeaning: args.mode !== 'KEYWORD',
+          hasPreviousPage: Boolean(args.after),
+        })
       } catch (error) {
         throw toQueryError(error)
       }
@@ -225,7 +230,7 @@ async function resolveNeighbours(
   try {
     const key = { kind, id, first: requireFirst(first), threshold: requireThreshold(threshold) }
     const page = await context.loaders.neighbours.load(key)
-    return await toConnection(page, '', context, false)
+    return await toConnection(page, context, { query: '', usesMeaning: true, hasPreviousPage: false })
   } catch (error) {
     throw toQueryError(error)
   }
@@ -266,18 +271,17 @@ for (const [kind, node] of [
 
 async function toConnection(
   page: SearchPage,
-  query: string,
   context: Context,
-  hasPreviousPage: boolean,
+  search: { query: string; usesMeaning: boolean; hasPreviousPage: boolean },
 ): Promise<Connection> {
   const rows = await context.loaders.row.loadMany(page.hits.map(({ kind, id }) => ({ kind, id })))
   const edges = page.hits.flatMap((hit, index) => {
     const node = rows[index]
     if (node instanceof Error) throw node
     // Deleted between the search and this read: no longer a hit.
-    return node ? [{ ...hit, node, query }] : []
+    return node ? [{ ...hit, node, query: search.query }] : []
   })
-  return { page, edges, hasPreviousPage }
+  return { page, edges, usesMeaning: search.usesMeaning, hasPreviousPage: search.hasPreviousPage }
 }
 
 function textOf(row: Row): string {

@@ -4,6 +4,7 @@ import { MessageConnection } from './message.ts'
 export const SourceNode = builder.prismaNode('Source', {
   description: 'Where messages come from: a Telegram chat, a Slack workspace, an IRC log, an API client.',
   id: { field: 'id', description: 'Global id.' },
+  nullable: true,
   fields: (t) => ({
     name: t.exposeString('name', { description: 'What people call it; unique together with the type.' }),
     type: t.exposeString('type', {

@@ -11,6 +11,7 @@ const defaultIcon = 'message-circle'
 export const TopicNode = builder.prismaNode('Topic', {
   description: 'A theme that messages and atoms belong to.',
   id: { field: 'id', description: 'Global id.' },
+  nullable: true,
   fields: (t) => ({
     name: t.exposeString('name', { description: 'What it is called; unique.' }),
     description: t.exposeString('description', { description: 'What it is about. Empty if nobody said.' }),

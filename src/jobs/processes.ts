@@ -7,6 +7,7 @@ export type ProcessRole = 'server' | 'worker'
 
 /** This process's place among those that work on the database. */
 export interface ProcessRecord {
+  /** Changes when others took this process for dead and it had to enter again: what it had leased is no longer its. */
   readonly id: string
   /** Says under which ids this process takes jobs from the queue. */
   setWorkers(workerIds: readonly string[]): Promise<void>
@@ -20,45 +21,55 @@ const deadAfterSeconds = 30
  * Enters this process and keeps its heartbeat. With each beat the dead are cleared: their leases fall with their row
  * and their jobs are unlocked, so what a killed process had in hand is taken up by others within a minute. (The job
  * queue itself would wait four hours.) An embedded database has one process at a time: whoever else is entered is dead.
- * @param onDeclaredDead called when others took this process for dead (it was suspended): its leases are gone, so it
- *   must stop working
  */
 export async function enterProcess(
   database: Database,
   role: ProcessRole,
-  options: { log: Logger; onDeclaredDead(): void },
+  log: Logger,
 ): Promise<ProcessRecord> {
   await clearDeadProcesses(database, database.engine === 'embedded' ? 0 : deadAfterSeconds)
-  const id = await insertProcess(database, role)
+  let id = await insertProcess(database, role)
+  let workers: readonly string[] = []
+
+  async function beat(): Promise<void> {
+    if (!(await writeHeartbeat(database, id))) {
+      log.warn({ process: id }, 'Others took this process for dead (it was suspended); it enters again')
+      id = await insertProcess(database, role)
+      await writeWorkers(database, id, workers)
+    }
+    await clearDeadProcesses(database, deadAfterSeconds)
+    await database.query('select compact_embedding_counts()')
+  }
+
   let beating: Promise<void> = Promise.resolve()
+  let isBeating = false
   const timer = setInterval(() => {
-    beating = beat(database, id).then(
-      (isAlive) => {
-        if (!isAlive) options.onDeclaredDead()
-      },
-      (error) =>
-        options.log.warn(
-          { error: errorMessage(error) },
-          'The heartbeat of this process could not be written',
-        ),
-    )
+    // A beat that hangs on a lost database must not pile up others behind it.
+    if (isBeating) return
+    isBeating = true
+    beating = beat()
+      .catch((error) =>
+        log.warn({ error: errorMessage(error) }, 'The heartbeat of this process could not be written'),
+      )
+      .finally(() => {
+        isBeating = false
+      })
   }, heartbeatMs)
+
   return {
-    id,
-    setWorkers: (workerIds) => writeWorkers(database, id, workerIds),
+    get id() {
+      return id
+    },
+    async setWorkers(workerIds) {
+      workers = workerIds
+      await writeWorkers(database, id, workers)
+    },
     async stop() {
       clearInterval(timer)
       await beating
       await removeProcess(database, id)
     },
   }
-}
-
-async function beat(database: Database, id: string): Promise<boolean> {
-  const isAlive = await writeHeartbeat(database, id)
-  await clearDeadProcesses(database, deadAfterSeconds)
-  await database.query('select compact_embedding_counts()')
-  return isAlive
 }
 
 async function insertProcess(sql: Sql, role: ProcessRole): Promise<string> {
@@ -79,10 +90,14 @@ async function writeWorkers(sql: Sql, id: string, workerIds: readonly string[]):
   await sql.query('update process set workers = $2 where id = $1', [id, workerIds])
 }
 
+/** After a restart of the server every heartbeat is old: all get the time to beat once before any is judged. */
 async function clearDeadProcesses(sql: Sql, afterSeconds: number): Promise<void> {
   await sql.query(
     `with dead as (
-       delete from process where heartbeat_at <= now() - make_interval(secs => $1) returning workers
+       delete from process
+       where heartbeat_at <= now() - make_interval(secs => $1)
+         and ($1 = 0 or pg_postmaster_start_time() <= now() - make_interval(secs => $1))
+       returning workers
      )
      select graphile_worker.force_unlock_workers(array_agg(worker)) from dead, unnest(workers) as worker
      having count(*) > 0`,

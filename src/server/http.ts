@@ -1,6 +1,6 @@
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer, type IncomingMessage } from 'node:http'
+import { type AddressInfo, isIP } from 'node:net'
 import { maxAliasesPlugin } from '@escape.tech/graphql-armor-max-aliases'
 import { maxDepthPlugin } from '@escape.tech/graphql-armor-max-depth'
 import { maxTokensPlugin } from '@escape.tech/graphql-armor-max-tokens'
@@ -65,7 +65,13 @@ export async function startApiServer(
   })
 
   const server = createServer((request, response) => {
-    if (refuseOrigin(request, response, config.corsOrigins)) return
+    const refused = refusal(request, config)
+    if (refused) {
+      response
+        .writeHead(403, { 'content-type': 'application/json' })
+        .end(JSON.stringify({ errors: [{ message: refused }] }))
+      return
+    }
     if (request.url === '/') {
       response.writeHead(302, { location: graphqlPath }).end()
       return
@@ -76,7 +82,7 @@ export async function startApiServer(
     server,
     path: graphqlPath,
     maxPayload: maxSocketBytes,
-    verifyClient: ({ req }: { req: IncomingMessage }) => isAllowedOrigin(req, config.corsOrigins),
+    verifyClient: ({ req }: { req: IncomingMessage }) => refusal(req, config) === null,
   })
   const socketServer = useServer(
     {
@@ -150,30 +156,29 @@ async function listen(
 }
 
 /**
- * A page of another origin may send a "simple" request without asking first (CORS only hides the answer), so a
- * foreign site could change data through a visitor's browser. Browsers name the origin: it must be ours or listed.
+ * Browsers let a page send requests to any server (CORS only hides the answer), so a foreign site could change data
+ * through a visitor's browser: the origin that the browser names must be ours or listed. And a foreign site may point
+ * its own name at this machine (DNS rebinding), which makes it the same origin: while we listen on this machine only,
+ * the host must be one of its names.
  */
-function refuseOrigin(
-  request: IncomingMessage,
-  response: ServerResponse,
-  allowed: readonly string[],
-): boolean {
-  if (isAllowedOrigin(request, allowed)) return false
-  response.writeHead(403, { 'content-type': 'application/json' }).end(
-    JSON.stringify({
-      errors: [
-        { message: `The origin ${request.headers.origin} is not allowed; list it in QUARRY_CORS_ORIGINS` },
-      ],
-    }),
-  )
-  return true
-}
-
-function isAllowedOrigin(request: IncomingMessage, allowed: readonly string[]): boolean {
-  const { origin, host } = request.headers
-  return (
-    origin === undefined ||
-    allowed.includes(origin) ||
-    (URL.canParse(origin) && new URL(origin).host === host)
-  )
+function refusal(
+  { headers }: IncomingMessage,
+  { host: listenHost, corsOrigins }: Config['server'],
+): string | null {
+  const { origin, host = '' } = headers
+  const isLocal = (name: string) =>
+    name === 'localhost' || name.endsWith('.localhost') || isIP(name.replace(/[[\]]/g, '')) > 0
+  const hostName = URL.canParse(`http://${host}`) ? new URL(`http://${host}`).hostname : ''
+  if (
+    isLocal(listenHost) &&
+    !isLocal(hostName) &&
+    hostName !== listenHost &&
+    listenHost !== '0.0.0.0' &&
+    listenHost !== '::'
+  ) {
+    return `The host ${JSON.stringify(host)} is not a name of this machine; use its address`
+  }
+  if (origin === undefined || corsOrigins.includes(origin)) return null
+  if (URL.canParse(origin) && new URL(origin).host === host) return null
+  return `The origin ${origin} is not allowed; list it in QUARRY_CORS_ORIGINS`
 }

@@ -85,8 +85,9 @@ function assemble(
   files: ReadonlyMap<string, UploadedFile>,
 ): GraphQLParams {
   const operations = readJson<GraphQLParams>(fields, 'operations')
-  const map = readJson<Record<string, string[]>>(fields, 'map')
+  const map = readJson<Record<string, unknown>>(fields, 'map')
   for (const [name, paths] of Object.entries(map)) {
+    if (!isStringList(paths)) throw badRequest(`The map has no list of paths for ${JSON.stringify(name)}`)
     const file = files.get(name)
     if (!file) throw badRequest(`The map names the file part ${JSON.stringify(name)}, which was not sent`)
     for (const path of paths) setPath(operations, path.split('.'), file)
@@ -106,6 +107,9 @@ function setPath(target: unknown, path: readonly string[], value: unknown): void
   }
   parent[last] = value
 }
+
+const isStringList = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.every((entry) => typeof entry === 'string')
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null

@@ -17,6 +17,9 @@ interface JobEvent {
     failed: number
     skipped: number
     error: string | null
+    /** Of an import: how far the file has been read. */
+    bytesRead?: number
+    bytes?: number
   }
 }
 
@@ -111,10 +114,14 @@ export async function followJob(client: ApiClient, id: string, label: string): P
       { id },
     )
     for await (const { jobEvents } of events) {
-      const { total, succeeded, failed, skipped } = jobEvents.data
+      const { total, succeeded, failed, skipped, bytes, bytesRead } = jobEvents.data
       const done = succeeded + failed + skipped
       const seconds = (Date.now() - started) / 1000
-      progress.update(done, total, done > 0 && seconds >= 1 ? `${Math.round(done / seconds)}/s` : '')
+      const rate = done > 0 && seconds >= 1 ? `${Math.round(done / seconds)}/s` : ''
+      // How many records a file has shows at its end; until then its bytes say how far the import is.
+      if (total === null && bytes && bytesRead)
+        progress.update(done, Math.ceil((done * bytes) / bytesRead), rate)
+      else if (total !== null || done > 0) progress.update(done, total, rate)
     }
   } finally {
     progress.stop()

@@ -98,20 +98,27 @@ async function importFile(
     rejected: [],
   }
   let toSkip = result.records
+  let bytesRead = 0
+  const onRead = (bytes: number) => {
+    bytesRead += bytes
+  }
   let batch = emptyBatch()
   let storing: Promise<void> = Promise.resolve()
 
   async function flush(): Promise<void> {
     const full = batch
+    const read = Math.min(bytesRead, params.bytes)
     batch = emptyBatch()
     // The next batch is read while this one is being stored; a third waits, so memory stays bounded.
     await storing
     signal.throwIfAborted()
-    storing = database.transaction((transaction) => storeBatch(transaction, jobId, source.id, full, result))
+    storing = database.transaction((transaction) =>
+      storeBatch(transaction, jobId, source.id, full, result, { bytesRead: read, bytes: params.bytes }),
+    )
     storing.catch(() => {})
   }
 
-  for await (const record of format.read(file)) {
+  for await (const record of format.read({ ...file, onRead })) {
     if (toSkip > 0) {
       toSkip--
       continue
@@ -161,6 +168,7 @@ async function storeBatch(
   sourceId: string,
   batch: Batch,
   result: ImportResult,
+  details: { bytesRead: number; bytes: number },
 ): Promise<void> {
   if (batch.records === 0) return
   const outcome = await storeMessages(transaction, sourceId, batch.drafts)
@@ -170,7 +178,7 @@ async function storeBatch(
   result.records += batch.records
   result.rejected.push(...batch.rejected.slice(0, maxRejectedListed - result.rejected.length))
   const counts = { succeeded: batch.drafts.length, failed: batch.rejected.length, skipped: batch.leftOut }
-  await addJobProgress(transaction, jobId, counts, { ...result })
+  await addJobProgress(transaction, jobId, counts, { ...result }, details)
 }
 
 async function* inChunks(content: AsyncIterable<Uint8Array>, size: number): AsyncIterable<Buffer> {

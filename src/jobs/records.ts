@@ -91,12 +91,16 @@ export async function postponeJob(transaction: Transaction, id: string, error: s
   if (postponed.length > 0) await appendJobEvent(transaction, id, error)
 }
 
-/** Adds to the counts and merges `result`, in the transaction that makes them true. */
+/**
+ * Adds to the counts and merges `result`, in the transaction that makes them true.
+ * @param details what the event says besides the counts, such as how far a file has been read
+ */
 export async function addJobProgress(
   transaction: Transaction,
   id: string,
   counts: { succeeded: number; failed: number; skipped: number },
   result: Record<string, unknown>,
+  details: Record<string, unknown>,
 ): Promise<void> {
   await transaction.query(
     `update job set succeeded = succeeded + $2, failed = failed + $3, skipped = skipped + $4,
@@ -104,15 +108,16 @@ export async function addJobProgress(
      where id = $1`,
     [id, counts.succeeded, counts.failed, counts.skipped, result],
   )
-  await appendJobEvent(transaction, id, null)
+  await appendJobEvent(transaction, id, null, details)
 }
 
 export async function appendJobEvent(
   transaction: Transaction,
   id: string,
   message: string | null,
+  details: Record<string, unknown> = {},
 ): Promise<void> {
-  await transaction.query('select append_job_event($1, $2)', [id, message])
+  await transaction.query('select append_job_event($1, $2, $3)', [id, message, details])
 }
 
 /** At most `limit` events with a number above `afterSeq`, in order. */

@@ -159,14 +159,14 @@ alter table import_chunk alter column data set storage external;
 
 -- Numbers the event under the lock of the job's row, in the transaction that makes it true: a reader that sees number
 -- n has seen, or can read, all before it.
-create function append_job_event(job uuid, message text) returns void
+create function append_job_event(job uuid, message text, details jsonb default '{}') returns void
 language plpgsql as $$
 declare
   changed record;
 begin
   update job j set last_seq = last_seq + 1 where j.id = append_job_event.job
     returning j.last_seq, jsonb_build_object('state', j.state, 'total', j.total, 'succeeded', j.succeeded,
-      'failed', j.failed, 'skipped', j.skipped, 'error', j.error) as data
+      'failed', j.failed, 'skipped', j.skipped, 'error', j.error) || append_job_event.details as data
     into changed;
   if not found then
     return;

@@ -30,6 +30,8 @@ export interface ChatFile {
   path: string
   /** The name that the person knows it by; `path` may be a temporary file. */
   name: string
+  /** Called with the number of bytes of the file that were just read, for progress. */
+  onRead?: (bytes: number) => void
 }
 
 /** The beginning of a file, on which formats are told apart. */

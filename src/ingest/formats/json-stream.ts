@@ -1,8 +1,8 @@
-import { createReadStream } from 'node:fs'
 import { Assembler } from 'stream-json/assembler.js'
 import { jsonParser } from 'stream-json/parser.js'
 import { jsonVerifier } from 'stream-json/utils/verifier.js'
 import { errorMessage, InvalidInputError } from '../../errors.ts'
+import { chunkBytes, readChunks } from './chunks.ts'
 import type { ChatFile } from './format.ts'
 
 export type JsonObject = Record<string, unknown>
@@ -25,11 +25,10 @@ export type JsonPiece =
 const maxValueBytes = 64 * 1024 * 1024
 /** Far deeper than any export nests; bounds the stacks that a file of nothing but `[` would grow. */
 const maxDepth = 500
-const chunkBytes = 256 * 1024
 
 /** The chat file as a JSON document. */
 export function jsonFile(file: ChatFile): JsonSource {
-  return { name: file.name, open: () => createReadStream(file.path, { highWaterMark: chunkBytes }) }
+  return { name: file.name, open: () => readChunks(file) }
 }
 
 /**

@@ -107,6 +107,7 @@ async function* readExport(
     const entry = entries.get(folder + name)
     if (!entry) return
     const source = { name: `${file.name}: ${name}`, open: () => openEntry(zip, entry, file.name) }
+    file.onRead?.(entry.compressedSize)
     let isArray = false
     for await (const piece of readJson(source, (path) => path.length === 1 && typeof path[0] === 'number')) {
       isArray = true

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
-import { createReadStream } from 'node:fs'
 import { InvalidInputError } from '../../errors.ts'
+import { readChunks } from './chunks.ts'
 import type { ChatFile } from './format.ts'
 
 export interface TextLine {
@@ -27,9 +27,7 @@ export async function* readLines(file: ChatFile): AsyncGenerator<TextLine, void>
     pendingBytes = 0
     return { number, text: lineText(line, number++ === 1) }
   }
-  for await (const chunk of createReadStream(file.path, {
-    highWaterMark: 256 * 1024,
-  }) as AsyncIterable<Buffer>) {
+  for await (const chunk of readChunks(file)) {
     let from = 0
     for (let to = chunk.indexOf(lineFeed); to !== -1; to = chunk.indexOf(lineFeed, from)) {
       yield finish(chunk.subarray(from, to))

@@ -49,9 +49,18 @@ export class ApiClient {
       webSocketImpl: WebSocket,
       retryAttempts: 5,
     })
-    for await (const result of this.#socket.iterate<Data>({ query, variables })) {
-      if (result.errors) throw new QuarryError(result.errors.map((error) => error.message).join('; '))
-      if (result.data) yield result.data
+    try {
+      for await (const result of this.#socket.iterate<Data>({ query, variables })) {
+        if (result.errors) throw new QuarryError(result.errors.map((error) => error.message).join('; '))
+        if (result.data) yield result.data
+      }
+    } catch (error) {
+      // A closed socket arrives as a CloseEvent, which is no Error and prints as nothing.
+      if (error instanceof Error) throw error
+      const { code, reason } = error as { code?: number; reason?: string }
+      throw new QuarryError(
+        `The server at ${this.url} closed the connection (${[code, reason].filter(Boolean).join(' ')})`,
+      )
     }
   }
 

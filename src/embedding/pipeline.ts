@@ -144,7 +144,11 @@ function createBatchWorker(options: {
   async function settleTwins(twins: OwedRow[]): Promise<void> {
     const ready = twins.filter((row) => row.hasTwin)
     const waiting = twins.filter((row) => !row.hasTwin)
-    if (ready.length > 0) await copyTwins(database, space.id, process.id, ready)
+    if (ready.length > 0) {
+      await copyTwins(database, space.id, process.id, ready)
+      // A twin can go between the claim and the copy: what it leaves behind is owed as before.
+      await releaseRows(database, space.id, process.id, ready, null)
+    }
     // Their text is with another lane: back to the queue, to find its vector at the next claim.
     if (waiting.length > 0) {
       await releaseRows(database, space.id, process.id, waiting, null)

@@ -42,8 +42,7 @@ export async function claimOwed(
        select e.kind, e.owner_id, e.content_hash, e.attempts from embedding e
        where e.space_id = $1 and e.status in ('PENDING', 'STALE')
          and (e.next_attempt_at is null or e.next_attempt_at <= now())
-         and not exists (select from embedding_lease l
-           where l.space_id = $1 and l.kind = e.kind and l.owner_id = e.owner_id)
+         and (e.leased_by is null or e.leased_by not in (select id from process))
        order by e.owner_id desc limit $3 for update of e skip locked
      ), sized as (
        select due.*, o.text,
@@ -51,9 +50,9 @@ export async function claimOwed(
          row_number() over (order by due.owner_id desc) as position
        from due join embeddable o on o.kind = due.kind and o.owner_id = due.owner_id
      ), leased as (
-       insert into embedding_lease (space_id, kind, owner_id, process_id)
-       select $1, kind, owner_id, $2 from sized where bytes <= $4 or position = 1
-       on conflict do nothing returning kind, owner_id
+       update embedding e set leased_by = $2 from sized s
+       where e.space_id = $1 and e.kind = s.kind and e.owner_id = s.owner_id and (s.bytes <= $4 or s.position = 1)
+       returning e.kind, e.owner_id
      )
      select sized.kind, sized.owner_id as "ownerId", sized.content_hash as hash, sized.text, sized.attempts,
        exists (select from embedding t
@@ -78,18 +77,14 @@ export async function storeResults(
     `with result as (
        select * from unnest($3::entity_kind[], $4::uuid[], $5::uuid[], $6::embedding_status[], $7::text[], $8::text[])
          as r(kind, owner_id, hash, status, vector, error)
-     ), released as (
-       delete from embedding_lease l using result r
-       where l.space_id = $1 and l.kind = r.kind and l.owner_id = r.owner_id and l.process_id = $2
-       returning l.kind, l.owner_id
      )
      update embedding e set
-       status = r.status, vector = r.vector::vector, last_error = r.error, next_attempt_at = null,
+       leased_by = null, status = r.status, vector = r.vector::vector, last_error = r.error, next_attempt_at = null,
        attempts = case when r.status = 'FAILED' then e.attempts + 1 else 0 end,
        embedded_at = case when r.status = 'READY' then clock_timestamp() end
-     from result r join released using (kind, owner_id)
-     where e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id and e.content_hash = r.hash
-       and e.status in ('PENDING', 'STALE')
+     from result r
+     where e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id and e.leased_by = $2
+       and e.content_hash = r.hash and e.status in ('PENDING', 'STALE')
      returning 1`,
     [
       spaceId,
@@ -105,7 +100,7 @@ export async function storeResults(
   return stored.length
 }
 
-/** Gives rows the vector of a row with the same text, and ends their leases. Rows whose twin has gone stay owed. */
+/** Gives rows the vector of a row with the same text, and ends their leases; a row whose twin has gone keeps its lease. */
 export async function copyTwins(
   sql: Sql,
   spaceId: number,
@@ -115,20 +110,16 @@ export async function copyTwins(
   await sql.query(
     `with claimed as (
        select * from unnest($3::entity_kind[], $4::uuid[], $5::uuid[]) as r(kind, owner_id, hash)
-     ), released as (
-       delete from embedding_lease l using claimed r
-       where l.space_id = $1 and l.kind = r.kind and l.owner_id = r.owner_id and l.process_id = $2
-       returning l.kind, l.owner_id
      ), twin as (
        select distinct on (content_hash) content_hash, vector from embedding
        where space_id = $1 and status = 'READY' and content_hash = any ($5::uuid[])
      )
      update embedding e set
-       status = 'READY', vector = t.vector, last_error = null, next_attempt_at = null, attempts = 0,
+       leased_by = null, status = 'READY', vector = t.vector, last_error = null, next_attempt_at = null, attempts = 0,
        embedded_at = clock_timestamp()
-     from claimed r join released using (kind, owner_id) join twin t on t.content_hash = r.hash
-     where e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id and e.content_hash = r.hash
-       and e.status in ('PENDING', 'STALE')`,
+     from claimed r join twin t on t.content_hash = r.hash
+     where e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id and e.leased_by = $2
+       and e.content_hash = r.hash and e.status in ('PENDING', 'STALE')`,
     [
       spaceId,
       processId,
@@ -148,17 +139,12 @@ export async function releaseRows(
   retry: { error: string; delaysMs: readonly number[] } | null,
 ): Promise<void> {
   await sql.query(
-    `with claimed as (
-       select * from unnest($3::entity_kind[], $4::uuid[], $5::uuid[], $6::float8[]) as r(kind, owner_id, hash, delay_ms)
-     ), released as (
-       delete from embedding_lease l using claimed r
-       where l.space_id = $1 and l.kind = r.kind and l.owner_id = r.owner_id and l.process_id = $2
-       returning l.kind, l.owner_id
-     )
-     update embedding e set attempts = e.attempts + 1, last_error = $7::text,
-       next_attempt_at = now() + make_interval(secs => r.delay_ms / 1000)
-     from claimed r join released using (kind, owner_id)
-     where $7::text is not null and e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id
+    `update embedding e set leased_by = null,
+       attempts = case when $7::text is null then e.attempts else e.attempts + 1 end,
+       last_error = coalesce($7, e.last_error),
+       next_attempt_at = case when $7 is not null then now() + make_interval(secs => r.delay_ms / 1000) end
+     from unnest($3::entity_kind[], $4::uuid[], $5::uuid[], $6::float8[]) as r(kind, owner_id, hash, delay_ms)
+     where e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id and e.leased_by = $2
        and e.content_hash = r.hash`,
     [
       spaceId,
@@ -180,7 +166,8 @@ export async function releaseLost(
   inHand: readonly string[],
 ): Promise<void> {
   await sql.query(
-    'delete from embedding_lease where space_id = $1 and process_id = $2 and owner_id <> all ($3::uuid[])',
+    `update embedding set leased_by = null
+     where space_id = $1 and status in ('PENDING', 'STALE') and leased_by = $2 and owner_id <> all ($3::uuid[])`,
     [spaceId, processId, inHand],
   )
 }

@@ -34,17 +34,18 @@ export const ReviewStateEnum = builder.enumType('ReviewState', {
   } satisfies Record<ReviewState, { description: string }>,
 })
 
+// Whole rows: a selection taken from the query would see `edges.node` and not `nodes`.
 const topicsOfAtom = prismaConnectionHelpers(builder, 'AtomTopic', {
   cursor: 'atomId_topicId',
   query: { orderBy: { topicId: 'asc' } },
-  select: (nodeSelection) => ({ topic: nodeSelection() }),
+  select: () => ({ topic: true }),
   resolveNode: ({ topic }) => topic,
 })
 
 const atomsOfTopic = prismaConnectionHelpers(builder, 'AtomTopic', {
   cursor: 'atomId_topicId',
   query: { orderBy: { atomId: 'desc' } },
-  select: (nodeSelection) => ({ atom: nodeSelection() }),
+  select: () => ({ atom: true }),
   resolveNode: ({ atom }) => atom,
 })
 

@@ -1,6 +1,6 @@
 import { Repeater } from 'graphql-yoga'
 import { createBell } from '../bell.ts'
-import type { Job } from '../db/generated/prisma/client.ts'
+import type { Job, JobEvent } from '../db/generated/prisma/client.ts'
 import { findJob, isEnded, type JobEventRow, jobChannel, jobEventsAfter } from '../jobs/records.ts'
 import { builder, readSeq } from './builder.ts'
 import type { Context } from './context.ts'
@@ -72,7 +72,7 @@ export const JobNode = builder.prismaNode('Job', {
   }),
 })
 
-builder.prismaObject('JobEvent', {
+const JobEventObject = builder.prismaObject('JobEvent', {
   description: 'One step of a job.',
   fields: (t) => ({
     seq: t.string({
@@ -135,8 +135,8 @@ export function readJob({ database }: Context, id: string): Promise<Job> {
 const eventsAtOnce = 100
 
 builder.subscriptionField('jobEvents', (t) =>
-  t.prismaField({
-    type: 'JobEvent',
+  t.field({
+    type: JobEventObject,
     description:
       'All events of a job after `afterSeq`, then live ones, until the job ends. After a reconnect, nothing is lost or repeated.',
     args: {
@@ -147,10 +147,7 @@ builder.subscriptionField('jobEvents', (t) =>
     },
     subscribe: (_root, args, { database }) =>
       followJob(database, args.jobId.id, args.afterSeq == null ? '0' : readSeq(args.afterSeq)),
-    resolve: (_query, event) => {
-      const { seq, ...rest } = event as JobEventRow
-      return { ...rest, seq: BigInt(seq) } as never
-    },
+    resolve: ({ seq, ...event }) => ({ ...event, seq: BigInt(seq) }) as JobEvent,
   }),
 )
 

@@ -1,3 +1,4 @@
+import { createErrorProxy } from '@pothos/plugin-errors'
 import type { Message } from '../db/generated/prisma/client.ts'
 import { InvalidInputError, NotFoundError } from '../errors.ts'
 import type { MessageDraft } from '../ingest/formats/format.ts'
@@ -229,7 +230,11 @@ const IngestMessagesPayload = builder.objectRef<IngestPayload>('IngestMessagesPa
     errors: t.field({
       type: [InvalidInputError],
       description: 'Messages that were refused, each with the path to what is wrong.',
-      resolve: ({ errors }) => errors,
+      // As they are, the executor would take errors in a list for failures of the query.
+      resolve: ({ errors }) =>
+        errors.map(
+          (error) => createErrorProxy(error, InvalidInputError, { wrapped: true }) as InvalidInputError,
+        ),
     }),
   }),
 })

@@ -105,7 +105,8 @@ create index topic_words on topic using gin (search_words(topic_text(name, descr
 
 -- Processes -------------------------------------------------------------------------------------------------------
 
--- Who works. Judged by the database's clock: a process whose heartbeat is too old is dead, and its leases go with it.
+-- Who works. Judged by the database's clock: a process whose heartbeat is too old is dead; its row goes, and with it
+-- what it had leased is free.
 create table process (
   id bigint generated always as identity primary key,
   role text not null,
@@ -201,6 +202,10 @@ create table embedding (
   content_hash uuid not null,
   attempts int not null default 0,
   next_attempt_at timestamptz(3),
+  -- The process that is embedding it now. Holds as long as that process is entered in `process`, so a killed one holds
+  -- nothing back. In the row itself, so that two that claim at once meet at its lock; in no index, so that a claim
+  -- does not re-index the row.
+  leased_by bigint,
   last_error text,
   embedded_at timestamptz(3),
   vector vector,
@@ -209,17 +214,6 @@ create table embedding (
 create index embedding_owed on embedding (owner_id) where status in ('PENDING', 'STALE');
 create index embedding_by_hash on embedding (content_hash) where status = 'READY';
 create index embedding_errors on embedding (kind, owner_id) where last_error is not null;
-
--- Rows that a process is embedding now. Apart from `embedding`, so that a claim does not rewrite (and re-index) the row
--- of a vector; gone with the process, so that a killed one holds nothing back.
-create table embedding_lease (
-  space_id int not null,
-  kind entity_kind not null,
-  owner_id uuid not null,
-  process_id bigint not null references process on delete cascade,
-  primary key (space_id, kind, owner_id)
-);
-create index embedding_lease_process on embedding_lease (process_id);
 
 -- Rows whose end a job waits for.
 create table embedding_request (
@@ -286,7 +280,7 @@ begin
       status = (case when is_blank(owner.text) then 'SKIPPED' when e.vector is null then 'PENDING' else 'STALE' end)::embedding_status,
       content_hash = text_hash(owner.text),
       vector = case when is_blank(owner.text) then null else e.vector end,
-      attempts = 0, next_attempt_at = null, last_error = null
+      attempts = 0, next_attempt_at = null, leased_by = null, last_error = null
     from unnest(ids, texts) as owner(id, text), embedding_space s
     where s.state in ('BUILDING', 'ACTIVE') and e.space_id = s.id and e.kind = void_embeddings.kind and e.owner_id = owner.id;
   perform pg_notify('quarry_embedding_owed', '');
@@ -391,8 +385,6 @@ begin
   elsif tg_op = 'DELETE' then
     insert into embedding_count (space_id, kind, status, n)
       select space_id, kind, status, -count(*) from old_rows group by 1, 2, 3;
-    delete from embedding_lease l using old_rows o
-      where l.space_id = o.space_id and l.kind = o.kind and l.owner_id = o.owner_id;
     for result in
       with settled as (
         delete from embedding_request r using old_rows o
@@ -402,6 +394,10 @@ begin
       perform count_embedding_results(result.job_id, 0, 0, result.skipped);
     end loop;
   else
+    -- A claim changes no status: nothing to count, nothing to tell.
+    if not exists (select from new_rows n join old_rows o using (space_id, kind, owner_id) where n.status <> o.status) then
+      return null;
+    end if;
     insert into embedding_count (space_id, kind, status, n)
       select space_id, kind, status, sum(n) from (
         select space_id, kind, status, 1 as n from new_rows union all select space_id, kind, status, -1 from old_rows

@@ -5,6 +5,7 @@ import { type EmbeddingPipeline, startEmbeddingPipeline } from './embedding/pipe
 import { createProgressFeed } from './embedding/progress.ts'
 import { requestBackfill } from './embedding/requests.ts'
 import { type EntityKind, ensureActiveSpace } from './embedding/spaces.ts'
+import { errorMessage } from './errors.ts'
 import { importHandler } from './ingest/import-job.ts'
 import { enterProcess } from './jobs/processes.ts'
 import { type JobHandler, startJobRunner } from './jobs/runner.ts'
@@ -41,7 +42,8 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     for (;;) {
       const next = stops.pop()
       if (!next) return
-      await next()
+      // One part that cannot end cleanly (its database is gone) must not keep the others from ending.
+      await next().catch((error) => log.warn({ error: errorMessage(error) }, 'A part did not end cleanly'))
     }
   }
 

@@ -8,6 +8,7 @@ import { paint, say, warn } from './cli/terminal.ts'
 import { type Config, parseConfig } from './config.ts'
 import { openDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
+import { entityKinds } from './embedding/spaces.ts'
 import { QuarryError } from './errors.ts'
 import { chatFormats } from './ingest/formats/format.ts'
 import { createLogger } from './log.ts'
@@ -87,7 +88,7 @@ program
       .choices(['HYBRID', 'SEMANTIC', 'KEYWORD'])
       .default('HYBRID'),
   )
-  .addOption(new Option('-k, --kind <kind...>', 'what may be found').choices(['MESSAGE', 'ATOM', 'TOPIC']))
+  .addOption(kindOption('what may be found'))
   .option('-n, --first <count>', 'how many hits, 1..100', parseCount, 10)
   .action((words: string[], options: { mode: string; kind?: string[]; first: number }) =>
     withApi(async ({ client }) => {
@@ -107,7 +108,7 @@ program
 program
   .command('backfill')
   .description('make sure that everything is embedded')
-  .addOption(new Option('-k, --kind <kind...>', 'only these kinds').choices(['MESSAGE', 'ATOM', 'TOPIC']))
+  .addOption(kindOption('only these kinds'))
   .option('--retry-failed', 'try what had failed again', false)
   .action((options: { kind?: string[]; retryFailed: boolean }) =>
     withApi(async ({ client }) => {
@@ -182,6 +183,16 @@ async function withApi(work: (connection: Connection) => Promise<void>): Promise
   } finally {
     await connection.close()
   }
+}
+
+/** Given several times for several kinds: a list after one option would swallow the words of the query. */
+function kindOption(description: string): Option {
+  const option = new Option('-k, --kind <kind>', `${description}: ${entityKinds.join(', ')}; may be repeated`)
+  return option.argParser<string[]>((kind, earlier) => {
+    const name = kind.toUpperCase()
+    if (entityKinds.some((known) => known === name)) return [...(earlier ?? []), name]
+    throw new InvalidArgumentError(`It must be one of ${entityKinds.join(', ')}.`)
+  })
 }
 
 function parseCount(text: string): number {

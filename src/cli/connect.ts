@@ -53,7 +53,7 @@ async function urlOfHolder(dataDir: string): Promise<string | null> {
     if (holder.url) return holder.url
     if (Date.now() > until) {
       throw new SetupError(
-        `Process ${holder.pid} holds ${dataDir} since ${holder.since} but serves no API. Stop it, or try again later.`,
+        `Process ${holder.owner} holds ${dataDir} since ${holder.since} but serves no API. Stop it, or try again later.`,
       )
     }
     await delay(100)

@@ -4,6 +4,12 @@ import pc from 'picocolors'
 /** Colours on a terminal only, and not where NO_COLOR is set (picocolors looks at both). */
 export const paint = pc.createColors(Boolean(process.stdout.isTTY) && pc.isColorSupported)
 
+// `quarry status | head -1` closes the pipe early: that is no error of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
+
 export function say(text = ''): void {
   process.stdout.write(`${text}\n`)
 }

@@ -19,6 +19,8 @@ if (!dataDir || !process.send)
   throw new Error('embedded-child.ts is started by db/embedded.ts with a data folder')
 
 const maxConnections = 64
+const closeLimitMs = 5_000
+const errorResponse = 'E'.charCodeAt(0)
 let lock: DataLock | null = null
 let database: PGlite | null = null
 let server: PGLiteSocketServer | null = null
@@ -30,13 +32,19 @@ const say = (message: FromChild) => process.connected && process.send?.(message)
 /** A pool behind a broken engine would wait for ever: say why, and end. */
 function fail(error: unknown): void {
   say({ type: 'failed', message: errorMessage(error) })
-  void stop().finally(() => process.exit(1))
+  end(1)
+}
+
+/** A broken engine may never finish closing; the process must not outlive that and hold the folder's lock. */
+function end(code: number): void {
+  setTimeout(() => process.exit(code), closeLimitMs)
+  void stop().finally(() => process.exit(code))
 }
 
 async function start(folder: string): Promise<void> {
   try {
     mkdirSync(folder, { recursive: true })
-    lock = acquireLock(folder)
+    lock = acquireLock(folder, process.ppid)
   } catch (error) {
     say({ type: 'refused', message: errorMessage(error) })
     process.exitCode = 1
@@ -73,8 +81,16 @@ function keepGroupsTogether(engine: PGlite): PGlite {
           const [type = 0] = args[0]
           // Start-up messages have no type letter; their first byte is that of a length.
           isInGroup = type !== 0 && !groupEnds.has(type)
+          const [message, { onRawData }] = args
           try {
-            return await target.execProtocolRawStream(...args)
+            return await target.execProtocolRawStream(message, {
+              ...args[1],
+              onRawData(data) {
+                onRawData(data)
+                const reason = fatalError(data)
+                if (reason) fail(reason)
+              },
+            })
           } catch (error) {
             fail(error)
             throw error
@@ -85,6 +101,23 @@ function keepGroupsTogether(engine: PGlite): PGlite {
       return typeof value === 'function' ? value.bind(target) : value
     },
   })
+}
+
+/**
+ * An error after which the engine cannot go on, among the messages of an answer: a panic, or a full disk (53100),
+ * after which the next statement would hang. Format: protocol 3.0, ErrorResponse.
+ */
+function fatalError(answer: Uint8Array): string | null {
+  const bytes = Buffer.from(answer.buffer, answer.byteOffset, answer.byteLength)
+  for (let at = 0; at + 5 <= bytes.length; at += 1 + bytes.readUInt32BE(at + 1)) {
+    if (bytes[at] !== errorResponse) continue
+    const fields = bytes.toString('utf8', at + 5, at + 1 + bytes.readUInt32BE(at + 1)).split('\0')
+    const field = (code: string) => fields.find((text) => text.startsWith(code))?.slice(1)
+    if (field('C') === '53100')
+      return `the disk is full (${field('M')}). Free some space and start again; nothing stored is lost`
+    if (field('V') === 'PANIC') return field('M') ?? 'PANIC'
+  }
+  return null
 }
 
 function stop(): Promise<void> {
@@ -103,14 +136,13 @@ async function obey(message: ToChild): Promise<void> {
       lock?.setUrl(message.url)
       break
     case 'stop':
-      await stop()
-      process.exit(0)
+      end(0)
   }
 }
 
 process.on('message', (message: ToChild) => void obey(message).catch(fail))
 // The owner is gone, perhaps by kill -9: close cleanly and free the folder for the next one.
-process.on('disconnect', () => void stop().finally(() => process.exit(0)))
+process.on('disconnect', () => end(0))
 // Ctrl-C reaches the whole process group; the owner decides when its database ends.
 process.on('SIGINT', () => {})
 process.on('SIGTERM', () => {})

@@ -16,6 +16,8 @@ import { SetupError } from '../errors.ts'
 /** Who owns a data folder. Two owners at once silently lose data, so there is never a second one. */
 export interface LockHolder {
   pid: number
+  /** The process to stop: the one that a person started, and that has started the holder. */
+  owner: number
   /** Start of that process in clock ticks since boot; tells a live owner from another process with a reused pid. */
   processStart: string | null
   host: string
@@ -36,12 +38,14 @@ const takeOverLimitMs = 10_000
 /**
  * Takes the folder for this process, for as long as it lives.
  * A lock is taken over only from a process that is provably gone on this machine.
+ * @param owner the process that a person would stop to free the folder
  * @throws SetupError that names the holder
  */
-export function acquireLock(dataDir: string): DataLock {
+export function acquireLock(dataDir: string, owner: number = process.pid): DataLock {
   const path = join(dataDir, fileName)
   const me: LockHolder = {
     pid: process.pid,
+    owner,
     processStart: processStart(process.pid),
     host: hostname(),
     since: new Date().toISOString(),
@@ -128,7 +132,7 @@ function takeOver(path: string, me: LockHolder): void {
 
 function describeHolder(dataDir: string, holder: LockHolder): string {
   const where = holder.url ? `, serving ${holder.url}` : ''
-  const who = `process ${holder.pid} on ${holder.host} since ${holder.since}${where}`
+  const who = `process ${holder.owner} on ${holder.host} since ${holder.since}${where}`
   const remedy =
     holder.host === hostname()
       ? 'Stop it first, use its address (QUARRY_URL), or set QUARRY_DATA_DIR to another folder.'

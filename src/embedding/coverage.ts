@@ -17,6 +17,8 @@ export interface EmbeddingCoverage {
 export interface CoverageSnapshot {
   /** Grows with every committed change of the database: a later snapshot never has a smaller one. As text. */
   seq: string
+  /** Whether nothing was under way: only then does an equal `seq` mean that nothing has changed. */
+  isSettled: boolean
   at: Date
   coverage: EmbeddingCoverage[]
 }
@@ -42,19 +44,22 @@ export async function readCoverage(sql: Sql, spaceId: number): Promise<CoverageS
     status: EmbeddingStatus
     n: number
     seq: string
+    isSettled: boolean
     at: Date
   }>(
     `with counted as (
        select kind, status, sum(n)::float8 as n from embedding_count where space_id = $1 group by 1, 2
      )
-     select c.kind, c.status, c.n, pg_snapshot_xmin(pg_current_snapshot())::text as seq, clock_timestamp() as at
-     from (select 1) as always left join counted c on true`,
+     select c.kind, c.status, c.n, pg_snapshot_xmin(now.snapshot)::text as seq,
+       pg_snapshot_xmin(now.snapshot) = pg_snapshot_xmax(now.snapshot) as "isSettled", clock_timestamp() as at
+     from (select pg_current_snapshot() as snapshot) as now left join counted c on true`,
     [spaceId],
   )
   const [first] = rows
   if (!first) throw new Error('the coverage query returned no row')
   return {
     seq: first.seq,
+    isSettled: first.isSettled,
     at: first.at,
     coverage: entityKinds.map((kind) => {
       const count = (status: EmbeddingStatus) =>

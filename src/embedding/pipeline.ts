@@ -199,6 +199,14 @@ function createBatchWorker(options: {
         )),
       )
     }
+    const wrong = vectors.find((vector) => vector && vector.length !== space.dimensions)
+    if (wrong) {
+      throw new ProviderError(
+        'MISCONFIGURED',
+        `${provider.model} answers with ${wrong.length} dimensions, but this database was embedded with ${space.dimensions}; ` +
+          'set the model and its dimensions back, or use another database',
+      )
+    }
     let offset = 0
     return texts.map((text) => {
       const own = vectors.slice(offset, offset + text.parts.length)

@@ -12,6 +12,7 @@ import { type EmbeddingSpace, type EntityKind, entityKinds } from './spaces.ts'
 
 export interface EmbeddingProgress {
   seq: string
+  isSettled: boolean
   at: Date
   coverage: EmbeddingCoverage[]
   /** Rows that became READY, a second, over the last ten seconds. */
@@ -126,6 +127,7 @@ export function toProgress(
   const owed = of(newest).reduce((sum, coverage) => sum + coverage.pending + coverage.stale, 0)
   return {
     seq: newest.seq,
+    isSettled: newest.isSettled,
     at: newest.at,
     coverage: of(newest),
     ratePerSecond,

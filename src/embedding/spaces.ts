@@ -37,7 +37,7 @@ export async function ensureActiveSpace(
 ): Promise<EmbeddingSpace> {
   const existing = await findActiveSpace(database)
   const space = existing ?? (await createActiveSpace(database, provider))
-  await requireSameModel(space, provider)
+  requireSameModel(space, provider)
   await requireTriggers(database)
   await ensureVectorIndexes(database, space, log)
   const owed = await oweMissingRows(database, space.id)
@@ -136,11 +136,12 @@ async function requireTriggers(sql: Sql): Promise<void> {
   }
 }
 
-async function requireSameModel(space: EmbeddingSpace, provider: EmbeddingProvider): Promise<void> {
+function requireSameModel(space: EmbeddingSpace, provider: EmbeddingProvider): void {
   const isSameModel = space.provider === provider.type.toUpperCase() && space.model === provider.model
-  // The dimension is asked for only now: for the right model it is usually known without a request.
-  const dimensions = isSameModel ? await provider.dimensions() : null
-  if (isSameModel && dimensions === space.dimensions) return
+  const dimensions = provider.knownDimensions
+  // Unknown dimensions are not asked for: a provider that is down must not keep a search by words from working. The
+  // pipeline refuses vectors of another length.
+  if (isSameModel && (dimensions === null || dimensions === space.dimensions)) return
   const configured = `${provider.type}/${provider.model}${dimensions ? ` with ${dimensions} dimensions` : ''}`
   throw new SetupError(
     `This database was embedded by ${space.provider.toLowerCase()}/${space.model} with ${space.dimensions} dimensions, ` +

@@ -7,6 +7,7 @@ import { DateTimeResolver, JSONResolver } from 'graphql-scalars'
 import type { Context } from './context.ts'
 import type PrismaTypes from './generated/pothos.ts'
 import { getDatamodel } from './generated/pothos.ts'
+import PageSizePlugin, { pageSize } from './page-size.ts'
 
 /** An uploaded file: what the multipart parser makes of it, see server/multipart.ts. */
 export type UploadedFile = Pick<File, 'name' | 'size' | 'stream'>
@@ -25,11 +26,9 @@ export interface SchemaTypes {
   }
 }
 
-export const pageSize = { default: 20, max: 100 } as const
-
 export const builder = new SchemaBuilder<SchemaTypes>({
   // Errors goes first: it must see what the other plugins throw.
-  plugins: [ErrorsPlugin, RelayPlugin, PrismaPlugin],
+  plugins: [ErrorsPlugin, PageSizePlugin, RelayPlugin, PrismaPlugin],
   defaultFieldNullability: false,
   errors: {
     // No default types: `[Error]` would show every internal message to the caller.

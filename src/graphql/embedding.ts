@@ -165,15 +165,15 @@ builder.subscriptionField('embeddingProgress', (t) =>
           ended.abort()
           unsubscribe()
         })
-        let seen = args.afterSeq == null ? null : readSeq(args.afterSeq)
-        let next: Progress | null = await progress.read(kinds)
-        while (!ended.signal.aborted) {
-          if (next && (seen === null || BigInt(next.seq) > BigInt(seen))) {
-            seen = next.seq
-            await push(next)
-          }
+        const seen = args.afterSeq == null ? null : BigInt(readSeq(args.afterSeq))
+        const first = await progress.read(kinds)
+        // An open transaction keeps the number where it is: equal numbers then do not mean that there is no news.
+        if (seen === null || BigInt(first.seq) > seen || !first.isSettled) await push(first)
+        for (;;) {
           await bell.wait({ signal: ended.signal })
-          next = progress.latest(kinds)
+          if (ended.signal.aborted) return
+          const next = progress.latest(kinds)
+          if (next) await push(next)
         }
       }),
     resolve: (progress) => progress,

@@ -74,14 +74,14 @@ builder.objectType(ProviderError, {
 
 /**
  * What a query throws for a mistake of the caller: queries have no error union, so it becomes a GraphQL error with the
- * same code. Anything else passes unchanged, to be masked.
+ * same code (and without `originalError`: Yoga would take it for an internal one and mask it). Anything else passes unchanged, to be masked.
  */
 export function toQueryError(error: unknown): unknown {
   if (!(error instanceof Error)) return error
   for (const [type, code] of codes) {
     if (!(error instanceof type)) continue
     const path = error instanceof InvalidInputError && error.path.length > 0 ? { path: error.path } : {}
-    return new GraphQLError(error.message, { originalError: error, extensions: { code, ...path } })
+    return new GraphQLError(error.message, { extensions: { code, ...path } })
   }
   return error
 }

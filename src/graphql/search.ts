@@ -6,11 +6,12 @@ import type { searchModes } from '../search/rank.ts'
 import { maxQueryLength, maxSearchDepth, type SearchHit, type SearchPage } from '../search/search.ts'
 import { makeSnippet } from '../search/snippet.ts'
 import { AtomNode, AtomTypeEnum, ReviewStateEnum } from './atom.ts'
-import { builder, pageSize, readGlobalId } from './builder.ts'
+import { builder, readGlobalId } from './builder.ts'
 import type { Context } from './context.ts'
 import { EmbeddingSpaceNode, EntityKindEnum } from './embedding.ts'
 import { toQueryError } from './errors.ts'
 import { MessageNode } from './message.ts'
+import { pageSize } from './page-size.ts'
 import { TopicNode } from './topic.ts'
 
 type Row = Message | Atom | Topic
@@ -204,7 +205,7 @@ builder.queryField('search', (t) =>
           mode: args.mode ?? 'HYBRID',
           threshold: args.threshold == null ? null : requireThreshold(args.threshold),
           filter: toFilter(args.filter),
-          first: requireFirst(args.first ?? pageSize.default),
+          first: args.first ?? pageSize.default,
           after: args.after ?? null,
         })
         return await toConnection(page, context, {
@@ -228,7 +229,7 @@ async function resolveNeighbours(
   context: Context,
 ): Promise<Connection> {
   try {
-    const key = { kind, id, first: requireFirst(first), threshold: requireThreshold(threshold) }
+    const key = { kind, id, first: first, threshold: requireThreshold(threshold) }
     const page = await context.loaders.neighbours.load(key)
     return await toConnection(page, context, { query: '', usesMeaning: true, hasPreviousPage: false })
   } catch (error) {
@@ -314,11 +315,6 @@ function toFilter(input: typeof SearchFilterInput.$inferInput | null | undefined
     includeNoise: input.includeNoise ?? false,
     includeArchived: input.includeArchived ?? false,
   }
-}
-
-function requireFirst(first: number): number {
-  if (first >= 1 && first <= pageSize.max) return first
-  throw new InvalidInputError(`first is ${first}; it must be 1..${pageSize.max}`, ['first'])
 }
 
 function requireThreshold(threshold: number): number {

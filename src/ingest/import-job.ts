@@ -5,7 +5,7 @@ import { basename, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Database, Sql, Transaction } from '../db/database.ts'
-import { InvalidInputError } from '../errors.ts'
+import { InvalidInputError, QuarryError } from '../errors.ts'
 import { addJobProgress } from '../jobs/records.ts'
 import { enqueueJob, type JobHandler } from '../jobs/runner.ts'
 import { detectFormat } from './formats/detect.ts'
@@ -66,6 +66,10 @@ export function importHandler(database: Database): JobHandler {
       const file = { name: params.fileName, path: join(folder, 'upload') }
       await pipeline(Readable.from(readChunks(database, job.id)), createWriteStream(file.path), { signal })
       await importFile(database, job.id, file, params, job.result as unknown as ImportResult | null, signal)
+    } catch (error) {
+      // A file that is no chat export will not become one: nothing can take it up again.
+      if (error instanceof QuarryError) await deleteChunks(database, job.id)
+      throw error
     } finally {
       await rm(folder, { recursive: true, force: true })
     }

@@ -27,7 +27,10 @@ export interface JobRunner {
 
 const maxAttempts = 6
 const parallelJobs = 4
-/** NOTIFY does not cross the embedded socket, so there the queue is asked; one query costs about a millisecond. */
+/**
+ * Embedded, a notification comes back on the connection that raised it and never on the queue's own, so there the
+ * queue is asked; one query costs about a millisecond.
+ */
 const pollMs = { embedded: 200, postgres: 2_000 }
 
 /** Makes a job and puts it into the queue, both in the transaction that needs it. Returns its id. */

@@ -32,6 +32,7 @@ const maxTokensPerText = 128
 export class LocalProvider implements EmbeddingProvider {
   readonly type = 'local'
   readonly model = 'universal-sentence-encoder-lite'
+  readonly knownDimensions = dimensions
   readonly limits: EmbeddingLimits
   readonly #tokenizer: LocalTokenizer
   readonly #threads: number

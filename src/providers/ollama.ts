@@ -59,6 +59,10 @@ export class OllamaProvider implements EmbeddingProvider {
     this.#url = `${baseUrl.replace(/\/+$/, '')}/api/embed`
   }
 
+  get knownDimensions(): number | null {
+    return this.#dimensions
+  }
+
   async dimensions(signal?: AbortSignal): Promise<number> {
     if (this.#dimensions === null) await this.embed(['word'], signal)
     if (this.#dimensions === null) throw this.#remote.badShape('nothing', 'a vector')

@@ -100,6 +100,10 @@ export class OpenAiProvider implements EmbeddingProvider {
     })
   }
 
+  get knownDimensions(): number | null {
+    return this.#dimensions
+  }
+
   async dimensions(signal?: AbortSignal): Promise<number> {
     if (this.#dimensions === null) await this.embed(['word'], signal)
     if (this.#dimensions === null) throw this.#remote.badShape('nothing', 'a vector')

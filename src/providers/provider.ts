@@ -20,6 +20,8 @@ export interface EmbeddingProvider {
   readonly type: ProviderType
   readonly model: string
   readonly limits: EmbeddingLimits
+  /** Length of the vectors, where configuration or the model's name says it; else null until a first answer. */
+  readonly knownDimensions: number | null
   /** Length of the vectors. Asks the provider (by embedding one word) only where configuration does not say. */
   dimensions(signal?: AbortSignal): Promise<number>
   /** Tokens of a text in this model: exact for `local`, an estimate that errs on the high side elsewhere. */

@@ -6,7 +6,7 @@ import { maxDepthPlugin } from '@escape.tech/graphql-armor-max-depth'
 import { maxTokensPlugin } from '@escape.tech/graphql-armor-max-tokens'
 import { GraphQLError } from 'graphql'
 import { useServer } from 'graphql-ws/use/ws'
-import { createYoga } from 'graphql-yoga'
+import { createYoga, type YogaServerOptions } from 'graphql-yoga'
 import { WebSocketServer } from 'ws'
 import type { Config } from '../config.ts'
 import { SetupError } from '../errors.ts'
@@ -36,14 +36,13 @@ export async function startApiServer(
   services: Services,
   log: Logger,
 ): Promise<ApiServer> {
-  const yoga = createYoga({
+  const options = {
     schema,
     graphqlEndpoint: graphqlPath,
     context: () => createContext(services),
     // A browser page of another origin is refused before it gets here, unless it is listed.
     cors: { origin: config.corsOrigins, credentials: false, methods: ['GET', 'POST', 'OPTIONS'] },
     multipart: false,
-    maxRequestBodySize: config.maxBodyBytes,
     // Never by NODE_ENV: an internal message must not leave the process because of a variable.
     maskedErrors: { isDev: false },
     graphiql: { title: 'Quarry', defaultTabs: exampleTabs },
@@ -56,12 +55,18 @@ export async function startApiServer(
       warn: (...args) => log.warn({ args }, 'GraphQL'),
       error: (...args) => log.error({ err: args[0] }, 'A GraphQL operation failed'),
     },
-    plugins: [
-      useStreamedUploads(config.maxUploadBytes),
-      maxTokensPlugin({ n: limits.tokens }),
-      maxDepthPlugin({ n: limits.depth, flattenFragments: true }),
-      maxAliasesPlugin({ n: limits.aliases }),
-    ],
+  } satisfies YogaServerOptions<object, object>
+  const guards = [
+    maxTokensPlugin({ n: limits.tokens }),
+    maxDepthPlugin({ n: limits.depth, flattenFragments: true }),
+    maxAliasesPlugin({ n: limits.aliases }),
+  ]
+  const yoga = createYoga({ ...options, maxRequestBodySize: config.maxBodyBytes, plugins: guards })
+  // Yoga's body limit would hold for uploads, too, and those have one of their own.
+  const uploads = createYoga({
+    ...options,
+    maxRequestBodySize: false,
+    plugins: [useStreamedUploads(config.maxUploadBytes), ...guards],
   })
 
   const server = createServer((request, response) => {
@@ -76,8 +81,10 @@ export async function startApiServer(
       response.writeHead(302, { location: graphqlPath }).end()
       return
     }
-    void yoga(request, response)
+    const isUpload = request.headers['content-type']?.startsWith('multipart/form-data')
+    void (isUpload ? uploads : yoga)(request, response)
   })
+  await listen(server, config)
   const sockets = new WebSocketServer({
     server,
     path: graphqlPath,
@@ -117,7 +124,6 @@ export async function startApiServer(
     sockets,
   )
 
-  await listen(server, config)
   const { address, port, family } = server.address() as AddressInfo
   return {
     url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,

@@ -37,8 +37,8 @@ export interface ProviderServerOptions {
   dimensions?: number
   /** Milliseconds from the whole request to the answer, like a model that computes. */
   latencyMs?: number
-  /** Asked at every request; null: all goes right. */
-  fault?(request: ProviderRequest): Fault | null
+  /** Asked at every request; null: all goes right. The answer waits until this says so. */
+  fault?(request: ProviderRequest): Fault | null | Promise<Fault | null>
 }
 
 /**
@@ -130,7 +130,7 @@ export class ProviderServer {
     }
     this.texts += texts.length
     this.last = received
-    const fault = this.options.fault?.(received) ?? {}
+    const fault = (await this.options.fault?.(received)) ?? {}
     if (this.options.latencyMs) await delay(this.options.latencyMs)
     if (fault.end === 'hang') return
     const answer = Buffer.from(fault.body ?? JSON.stringify(this.#answer(received, fault)))
@@ -164,4 +164,13 @@ export class ProviderServer {
 
 function base64(vector: number[]): string {
   return Buffer.from(Float32Array.from(vector).buffer).toString('base64')
+}
+
+/** What a `fault` can wait for: nothing is answered until it is opened; `using` opens it in the end. */
+export function createGate(): Disposable & { opened: Promise<null>; open(): void } {
+  let open = () => {}
+  const opened = new Promise<null>((resolve) => {
+    open = () => resolve(null)
+  })
+  return { opened, open, [Symbol.dispose]: open }
 }

@@ -179,7 +179,10 @@ async function serve(
 async function withApi(work: (connection: Connection) => Promise<void>): Promise<void> {
   const connection = await connect(parseConfig(process.env))
   try {
-    await work(connection)
+    const failed = connection.failed.then((error) => {
+      throw error
+    })
+    await Promise.race([work(connection), failed])
   } finally {
     await connection.close()
   }

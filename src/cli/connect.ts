@@ -10,6 +10,8 @@ export interface Connection {
   client: ApiClient
   /** Whether a server runs on after this command; else the work ends with it. */
   isServer: boolean
+  /** Resolves with the reason if the work inside this command cannot go on; never for a server. */
+  failed: Promise<Error>
   close(): Promise<void>
 }
 
@@ -25,7 +27,7 @@ export async function connect(config: Config): Promise<Connection> {
     (config.database.kind === 'embedded' ? await urlOfHolder(config.database.dataDir) : null)
   if (url) {
     const client = new ApiClient(url)
-    return { client, isServer: true, close: () => client.close() }
+    return { client, isServer: true, failed: new Promise(() => {}), close: () => client.close() }
   }
   const app = await startApp({
     config: { ...config, server: { ...config.server, host: '127.0.0.1', port: 0 } },
@@ -37,6 +39,7 @@ export async function connect(config: Config): Promise<Connection> {
   return {
     client,
     isServer: false,
+    failed: app.failed,
     async close() {
       await client.close()
       await app.stop()

@@ -1,24 +1,21 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { hostname, tmpdir } from 'node:os'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { acquireLock, currentHolder, type LockHolder } from '../../../src/db/lock.ts'
+import { temporaryFolder } from '../../support/processes.ts'
 
-const folders: string[] = []
+let folder: Awaited<ReturnType<typeof temporaryFolder>>
 let dataDir: string
 
 beforeEach(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'quarry-lock-'))
-  folders.push(dataDir)
+  folder = await temporaryFolder()
+  dataDir = folder.path
 })
-
-afterAll(async () => {
-  for (const folder of folders) await rm(folder, { recursive: true, force: true })
-})
+afterEach(() => folder[Symbol.asyncDispose]())
 
 /** Leaves a lock as another process would have. */
 function leaveLock(holder: Partial<LockHolder>): void {
@@ -59,9 +56,9 @@ describe('a folder that nobody holds', () => {
 
 describe('a folder that a living process holds', () => {
   test('is refused, and the holder is named', () => {
-    leaveLock({ url: 'http://127.0.0.1:4321' })
+    leaveLock({ owner: 4711, url: 'http://127.0.0.1:4321' })
     expect(() => acquireLock(dataDir)).toThrow(
-      new RegExp(`held by process ${process.pid} on ${hostname()} since 2026.*serving http://127.0.0.1:4321`),
+      new RegExp(`held by process 4711 on ${hostname()} since 2026.*serving http://127.0.0.1:4321`),
     )
     expect(readdirSync(dataDir)).toEqual(['lock.json'])
   })

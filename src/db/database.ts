@@ -15,7 +15,12 @@ import {
 
 /** Something that runs hand-written SQL: the database itself (any free connection) or one transaction. */
 export interface Sql {
-  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>
+  /**
+   * @param name makes Postgres keep the plan of this text on the connection: for hot statements whose best plan does
+   *   not depend on their values. A name belongs to one text. The embedded engine has one session for all connections,
+   *   where names would collide, and ignores it.
+   */
+  query<Row extends object>(text: string, values?: readonly unknown[], name?: string): Promise<Row[]>
 }
 
 /** A transaction's own connection. Functions that must be inside one ask for this instead of Sql. */
@@ -145,8 +150,9 @@ function assemble(
     prisma,
     listen: listener.listen,
     publishAddress,
-    async query<Row extends object>(text: string, values: readonly unknown[] = []) {
-      return (await pool.query<Row>(text, [...values])).rows
+    async query<Row extends object>(text: string, values: readonly unknown[] = [], name?: string) {
+      const statement = { text, values: [...values], ...(name && engine === 'postgres' ? { name } : {}) }
+      return (await pool.query<Row>(statement)).rows
     },
     async transaction(work) {
       const client = await pool.connect()

@@ -11,6 +11,7 @@ import {
   type EmbeddingResult,
   type OwedRow,
   owedChannel,
+  readVectorType,
   releaseLost,
   releaseRows,
   storeResults,
@@ -44,7 +45,8 @@ export async function startEmbeddingPipeline(options: {
   const { database, log } = options
   const stopping = new AbortController()
   const bell = createBell()
-  const worker = createBatchWorker({ ...options, signal: stopping.signal })
+  const vectorType = await readVectorType(database)
+  const worker = createBatchWorker({ ...options, vectorType, signal: stopping.signal })
 
   async function lane(): Promise<void> {
     while (!stopping.signal.aborted) {
@@ -83,11 +85,14 @@ function createBatchWorker(options: {
   provider: EmbeddingProvider
   space: EmbeddingSpace
   process: ProcessRecord
+  vectorType: number
   signal: AbortSignal
   log: Logger
 }) {
-  const { database, provider, space, process, signal, log } = options
+  const { database, provider, space, process, vectorType, signal, log } = options
   const { limits } = provider
+  const store = (results: readonly EmbeddingResult[]) =>
+    storeResults(database, space.id, process.id, results, vectorType)
   /** Texts that another lane is asking for right now: nobody asks twice, the second waits and copies. */
   const underWay = new Set<string>()
   let pausedUntil = 0
@@ -180,12 +185,7 @@ function createBatchWorker(options: {
       await settleFailure(texts, error)
       return
     }
-    await storeResults(
-      database,
-      space.id,
-      process.id,
-      texts.flatMap((text, index) => text.rows.map((row) => toResult(row, vectors[index] ?? null))),
-    )
+    await store(texts.flatMap((text, index) => text.rows.map((row) => toResult(row, vectors[index] ?? null))))
   }
 
   async function embedTexts(texts: readonly BatchText[]): Promise<(Float32Array | null)[]> {
@@ -236,12 +236,7 @@ function createBatchWorker(options: {
           await embedPack(texts.slice(0, middle))
           await embedPack(texts.slice(middle))
         } else if (error.failure === 'REFUSED') {
-          await storeResults(
-            database,
-            space.id,
-            process.id,
-            rows.map((row) => toFailure(row, error.message)),
-          )
+          await store(rows.map((row) => toFailure(row, error.message)))
         } else {
           await retryLater(rows, error)
         }
@@ -252,12 +247,7 @@ function createBatchWorker(options: {
     const spent = rows.filter((row) => row.attempts >= maxRetries)
     const others = rows.filter((row) => row.attempts < maxRetries)
     if (spent.length > 0) {
-      await storeResults(
-        database,
-        space.id,
-        process.id,
-        spent.map((row) => toFailure(row, `${error.message} (after ${row.attempts + 1} attempts)`)),
-      )
+      await store(spent.map((row) => toFailure(row, `${error.message} (after ${row.attempts + 1} attempts)`)))
     }
     if (others.length > 0) {
       const delaysMs = others.map((row) => retryDelayMs(row.attempts) * (0.8 + Math.random() * 0.4))

@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import { vectorLiteral } from '../embedding/queue.ts'
+import { vectorBytes } from '../embedding/queue.ts'
 import type { EmbeddingSpace } from '../embedding/spaces.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
 
@@ -8,18 +8,18 @@ const maxCached = 1000
 /** Vectors of queries, kept so that a page two or a repeated query costs no request. */
 export interface QueryVectors {
   /**
-   * The literal of the query's vector; null if the model sees nothing to embed in it.
+   * The query's vector in pgvector's binary format; null if the model sees nothing to embed in it.
    * @throws ProviderError
    */
-  get(query: string): Promise<string | null>
+  get(query: string): Promise<Buffer | null>
 }
 
 export function createQueryVectors(provider: EmbeddingProvider, space: EmbeddingSpace): QueryVectors {
-  const cache = new LRUCache<string, { literal: string | null }>({ max: maxCached })
+  const cache = new LRUCache<string, { bytes: Buffer | null }>({ max: maxCached })
   // Equal queries that come at once share one request.
-  const underWay = new Map<string, Promise<string | null>>()
+  const underWay = new Map<string, Promise<Buffer | null>>()
 
-  async function embed(query: string): Promise<string | null> {
+  async function embed(query: string): Promise<Buffer | null> {
     const tokens = provider.countTokens(query)
     if (tokens > provider.limits.maxTokensPerText) {
       throw new ProviderError(
@@ -34,15 +34,15 @@ export function createQueryVectors(provider: EmbeddingProvider, space: Embedding
         `${provider.model} answered with ${vector.length} dimensions, not ${space.dimensions}`,
       )
     }
-    const literal = vector ? vectorLiteral(vector) : null
-    cache.set(query, { literal })
-    return literal
+    const bytes = vector ? vectorBytes(vector) : null
+    cache.set(query, { bytes })
+    return bytes
   }
 
   return {
     get(query) {
       const cached = cache.get(query)
-      if (cached) return Promise.resolve(cached.literal)
+      if (cached) return Promise.resolve(cached.bytes)
       const running = underWay.get(query)
       if (running) return running
       const request = embed(query).finally(() => underWay.delete(query))

@@ -18,8 +18,11 @@ import {
 
 /** Pages end here: what is further down is no longer worth a reader's time, and costs more with each page. */
 export const maxSearchDepth = 500
-/** Candidates of each leg that a hybrid search blends, at the least. */
-const hybridDepth = 100
+/**
+ * Candidates of each leg that a hybrid search blends: the same on every page, because a score depends on all of them,
+ * and with more candidates rows would move to pages that have been read.
+ */
+const hybridDepth = maxSearchDepth
 export const maxQueryLength = 10_000
 
 export interface SearchParameters {
@@ -64,7 +67,7 @@ export interface Search {
 }
 
 export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: QueryVectors): Search {
-  const run = <Row extends object>({ text, values }: Statement) => sql.query<Row>(text, values)
+  const run = <Row extends object>({ text, values, name }: Statement) => sql.query<Row>(text, values, name)
 
   async function search(parameters: SearchParameters): Promise<SearchPage> {
     const query = readQuery(parameters.query)
@@ -82,7 +85,7 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
     if (kinds.length === 0 || query === '') return { hits: [], hasNextPage: false, kinds, filter }
 
     const vector = mode === 'KEYWORD' ? null : await queryVectors.get(query)
-    const limit = mode === 'HYBRID' ? Math.max(depth + 1, hybridDepth) : depth + 1
+    const limit = mode === 'HYBRID' ? hybridDepth + 1 : depth + 1
     const [semantic, keyword] = await Promise.all([
       vector === null ? [] : run<Candidate>(semanticStatement(space, kinds, filter, vector, limit)),
       mode === 'SEMANTIC' ? [] : run<Candidate>(keywordStatement(space, kinds, filter, query, vector, limit)),
@@ -92,7 +95,10 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
         threshold === null || mode === 'KEYWORD' || (hit.similarity !== null && hit.similarity >= threshold),
     )
     const rest = after ? ranked.filter((hit) => byScore(after, hit) < 0) : ranked
-    return toPage(rest, first, after?.rank ?? 0, fingerprint, kinds, filter)
+    const page = toPage(rest, first, after?.rank ?? 0, fingerprint, kinds, filter)
+    // By the number of all hits, too: a scan with another limit may find a row above the cursor that it missed before,
+    // and then there is one less below.
+    return { ...page, hasNextPage: page.hasNextPage || (page.hits.length > 0 && ranked.length > depth) }
   }
 
   async function neighbours(kind: EntityKind, ownerIds: readonly string[], first: number, threshold: number) {

@@ -1,6 +1,6 @@
 import type { Sql } from '../db/database.ts'
 import { type EmbeddingSpace, type EntityKind, indexedVector, partitionName } from '../embedding/spaces.ts'
-import { filterConditions, ownerTable, Parameters, type SearchFilter } from './filter.ts'
+import { filterConditions, noFilter, ownerTable, Parameters, type SearchFilter } from './filter.ts'
 
 /** A row that one leg of a search found. */
 export interface Candidate {
@@ -15,25 +15,28 @@ export interface Candidate {
 export interface Statement {
   text: string
   values: unknown[]
+  /** Set where the plan may be kept, see Sql.query. */
+  name?: string
 }
 
 /**
  * The nearest rows by meaning: one index scan for each kind, merged. The order and the limit stand directly on the
  * indexed expression, or the planner would leave the index; filters stand beside it, and the scan goes on until the
  * limit is reached (hnsw.iterative_scan).
- * @param vector literal of the query's vector
+ * @param vector of the query, in pgvector's binary format
  */
 export function semanticStatement(
   space: EmbeddingSpace,
   kinds: readonly EntityKind[],
   filter: SearchFilter,
-  vector: string,
+  vector: Buffer,
   limit: number,
 ): Statement {
   const parameters = new Parameters()
   const { expression, type } = indexedVector(space, 'e.vector')
-  const query = `${parameters.add(vector)}::${type}`
-  const count = parameters.add(limit)
+  const query = `${parameters.add(vector)}::vector::${type}`
+  // In the text, not a parameter: a kept plan must know how few rows it is for, or it would leave the index.
+  const count = Math.trunc(limit)
   const legs = kinds.map((kind) => {
     const { table, alias } = ownerTable[kind]
     const conditions = filterConditions(kind, filter, parameters)
@@ -46,6 +49,8 @@ export function semanticStatement(
     text: `select kind, id, distance::float8 as distance, null as "wordRank"
       from (${legs.join('\nunion all\n')}) as leg order by distance, id limit ${count}`,
     values: parameters.values,
+    // Under a filter the best plan depends on how much it leaves.
+    ...(filter === noFilter ? { name: `search ${space.id} ${kinds.join(' ')} ${count}` } : {}),
   }
 }
 
@@ -58,14 +63,15 @@ export function keywordStatement(
   kinds: readonly EntityKind[],
   filter: SearchFilter,
   words: string,
-  vector: string | null,
+  vector: Buffer | null,
   limit: number,
 ): Statement {
   const parameters = new Parameters()
   const query = `websearch_to_tsquery('simple', ${parameters.add(words)})`
   const count = parameters.add(limit)
   const { expression, type } = indexedVector(space, 'e.vector')
-  const distance = vector === null ? 'null::float8' : `${expression} <=> ${parameters.add(vector)}::${type}`
+  const distance =
+    vector === null ? 'null::float8' : `${expression} <=> ${parameters.add(vector)}::vector::${type}`
   const legs = kinds.map((kind) => {
     const { table, alias, words: document } = ownerTable[kind]
     const conditions = [`${document} @@ ${query}`, ...filterConditions(kind, filter, parameters)]

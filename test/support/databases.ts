@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { inject } from 'vitest'
 import type { DatabaseConfig } from '../../src/config.ts'
+import { type Database, openDatabase } from '../../src/db/database.ts'
+import { createLogger } from '../../src/log.ts'
 
 /** A migrated, empty database of its own; `await using` removes it. */
 export interface TestDatabase extends AsyncDisposable {
@@ -28,6 +30,30 @@ declare module 'vitest' {
 export async function createTestDatabase(): Promise<TestDatabase> {
   const template = inject('template')
   return template.engine === 'embedded' ? copyFolder(template.location) : copyDatabase(template.location)
+}
+
+/** A database of its own, opened without an app; `await using` closes and removes it. */
+export async function openTestDatabase(
+  onFailure: (error: Error) => void = () => {},
+): Promise<AsyncDisposable & { database: Database; config: DatabaseConfig }> {
+  const own = await createTestDatabase()
+  const database = await reopen(own.config, onFailure)
+  return {
+    database,
+    config: own.config,
+    async [Symbol.asyncDispose]() {
+      await database.close()
+      await own[Symbol.asyncDispose]()
+    },
+  }
+}
+
+/** Opens a database of a test once more. */
+export function reopen(
+  config: DatabaseConfig,
+  onFailure: (error: Error) => void = () => {},
+): Promise<Database> {
+  return openDatabase(config, { log: createLogger('silent'), onFailure })
 }
 
 async function copyFolder(template: string): Promise<TestDatabase> {

@@ -1,0 +1,262 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { vectorBytes } from '../../../'
+import { openDatabase, type Sql } from '../../../src/db/database.ts'
+import {
+  type EmbeddingSpace,
+  ensureActiveSpace,
+  entityKinds,
+  findActiveSpace,
+} from '../../../src/embedding/spaces.ts'
+import { createLogger } from '../../../src/log.ts'
+import { createEmbeddingProvider } from '../../../src/providers/create.ts'
+import { noFilter } from '../../../src/search/filter.ts'
+import {
+  keywordStatement,
+  neighboursStatement,
+  type Statement,
+  semanticStatement,
+} from '../../../src/search/statements.ts'
+import { providerEnv, startTestApp, type TestApp } from '../../support/apps.ts'
+import { createTestDatabase, type TestDatabase } from '../../support/databases.ts'
+import type { SearchPageQueryVariables } from '../../support/generated/graphql.ts'
+import { graphql } from '../../support/generated/index.ts'
+import { hashVector, ProviderServer } from '../../support/provider-server.ts'
+
+const rowsOfKind = 2000
+/** One message in a hundred is in this channel. */
+const rare = { channels: ['rare'] }
+
+let provider: ProviderServer
+let database: TestDatabase
+let app: TestApp
+let space: EmbeddingSpace
+let sql: Sql
+
+beforeAll(async () => {
+  provider = await ProviderServer.start()
+  database = await createTestDatabase()
+  await fill()
+  app = await startTestApp({ database: database.config, env: providerEnv(provider) })
+  sql = { query: app.sql }
+  const active = await findActiveSpace(sql)
+  if (!active) throw new Error('no active space')
+  space = active
+}, 120_000)
+afterAll(async () => {
+  await app[Symbol.asyncDispose]()
+  await database[Symbol.asyncDispose]()
+  await provider.close()
+})
+
+/** Rows of every kind with vectors of their own, made before an app could begin to embed them. */
+async function fill(): Promise<void> {
+  const log = createLogger('silent')
+  const opened = await openDatabase(database.config, { log, onFailure: () => {} })
+  const remote = createEmbeddingProvider({
+    type: 'openai',
+    apiKey: 'x',
+    baseUrl: `${provider.url}/v1`,
+    model: 'text-embedding-3-small',
+    dimensions: 64,
+  })
+  await ensureActiveSpace(opened, remote, log)
+  await remote.close()
+  const id = `(lpad(to_hex(i), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid`
+  await opened.query(`insert into source (id, name, type) values (gen_random_uuid(), 'Test', 'api')`)
+  await opened.query(
+    `insert into message (id, source_id, channel, external_id, author, content, sent_at)
+     select ${id}, (select id from source), case when i % 100 = 0 then 'rare' else 'common' end, i::text, 'ann',
+       'message number ' || i, timestamptz '2026-01-01' + make_interval(mins => i)
+     from generate_series(1, $1) as i`,
+    [rowsOfKind],
+  )
+  await opened.query(
+    `insert into atom (id, type, title, content) select ${id},
+       (case when i % 100 = 0 then 'RISK' else 'IDEA' end)::atom_type, 'atom', 'number ' || i
+     from generate_series(10001, 10000 + $1) as i`,
+    [rowsOfKind],
+  )
+  await opened.query(
+    `insert into topic (id, name, color, icon) select ${id}, 'topic number ' || i, '#000000', 'x'
+     from generate_series(20001, 20000 + $1) as i`,
+    [rowsOfKind],
+  )
+  const owners = await opened.query<{ id: string }>('select owner_id as id from embedding order by owner_id')
+  for (let from = 0; from < owners.length; from += 1000) {
+    const ids = owners.slice(from, from + 1000).map((owner) => owner.id)
+    const vectors = ids.map((owner) => `[${hashVector(owner, 64).join(',')}]`)
+    await opened.query(
+      `update embedding e set status = 'READY', vector = f.vector::vector, embedded_at = now()
+       from unnest($1::uuid[], $2::text[]) as f(id, vector) where e.owner_id = f.id`,
+      [ids, vectors],
+    )
+  }
+  await opened.query('analyze')
+  await opened.close()
+}
+
+async function planOf({ text, values }: Statement): Promise<string> {
+  const rows = await sql.query<{ 'QUERY PLAN': string }>(`explain ${text}`, values)
+  return rows.map((row) => row['QUERY PLAN']).join('\n')
+}
+
+const vector = vectorBytes(Float32Array.from(hashVector('query', 64)))
+const filterOf = {
+  MESSAGE: { ...noFilter, channels: ['common'], sentAfter: new Date('2026-01-01T00:00:00Z') },
+  ATOM: { ...noFilter, atomTypes: ['IDEA'] },
+  TOPIC: noFilter,
+}
+const vectorIndex = (kind: string) => `embedding_${space.id}_${kind.toLowerCase()}_vector`
+
+describe.each(entityKinds)('the plan for %s', (kind) => {
+  test.each([
+    ['without a filter', noFilter],
+    ['with a filter', filterOf[kind]],
+  ])('of a search by meaning uses the vector index %s', async (_name, filter) => {
+    expect(await planOf(semanticStatement(space, [kind], filter, vector, 21))).toContain(
+      `Index Scan using ${vectorIndex(kind)}`,
+    )
+  })
+
+  test('of neighbours uses the vector index', async () => {
+    const owners = await sql.query<{ id: string }>(
+      'select owner_id as id from embedding where kind = $1 order by owner_id limit 20',
+      [kind],
+    )
+    const ids = owners.map((owner) => owner.id)
+    expect(await planOf(neighboursStatement(space, kind, noFilter, ids, 11))).toContain(
+      `Index Scan using ${vectorIndex(kind)}`,
+    )
+  })
+
+  test.each([null, vector])('of a search by words uses the index of words (%#)', async (queryVector) => {
+    const statement = keywordStatement(space, [kind], filterOf[kind], 'number 77', queryVector, 21)
+    expect(await planOf(statement)).toContain(`Bitmap Index Scan on ${kind.toLowerCase()}_words`)
+  })
+})
+
+test('the plan of a search of all kinds uses the index of each', async () => {
+  const plan = await planOf(semanticStatement(space, entityKinds, noFilter, vector, 21))
+  for (const kind of entityKinds) expect(plan).toContain(`Index Scan using ${vectorIndex(kind)}`)
+})
+
+const PageDocument = graphql(`
+  query SearchPage(
+    $query: String!, $kinds: [EntityKind!], $mode: SearchMode, $filter: SearchFilter, $first: Int, $after: String
+  ) {
+    search(query: $query, kinds: $kinds, mode: $mode, filter: $filter, first: $first, after: $after) {
+      edges { cursor rank score node { ... on Message { id channel } ... on Atom { id } ... on Topic { id } } }
+      pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+    }
+  }
+`)
+
+async function page(variables: SearchPageQueryVariables) {
+  return (await app.client.run(PageDocument, variables)).search
+}
+
+async function walk(variables: SearchPageQueryVariables) {
+  const edges = []
+  let after: string | null = null
+  do {
+    const found: Awaited<ReturnType<typeof page>> = await page({ ...variables, after })
+    expect(found.pageInfo.hasPreviousPage).toBe(after !== null)
+    edges.push(...found.edges)
+    after = found.pageInfo.hasNextPage ? (found.pageInfo.endCursor ?? null) : null
+  } while (after && edges.length + (variables.first ?? 20) <= 500)
+  return edges
+}
+
+describe('the pages of a search', () => {
+  const searches: SearchPageQueryVariables[] = [
+    { query: 'number', mode: 'KEYWORD' },
+    { query: 'number', mode: 'HYBRID' },
+    { query: 'message number', mode: 'HYBRID', kinds: ['MESSAGE'] },
+  ]
+
+  test.each([...searches, { query: 'number', mode: 'SEMANTIC' as const }])(
+    'give each hit once, in one order (%j)',
+    async (search) => {
+      const edges = await walk({ ...search, first: 100 })
+      expect(edges.map(({ rank }) => rank)).toEqual(edges.map((_, index) => index + 1))
+      expect(new Set(edges.map(({ node }) => node.id)).size).toBe(edges.length)
+      expect(edges).toHaveLength(500)
+      const scores = edges.map(({ score }) => score)
+      expect(scores).toEqual([...scores].sort((a, b) => b - a))
+    },
+  )
+
+  test.each(searches)('give the same hits however long they are (%j)', async (search) => {
+    const ids = async (first: number) => (await walk({ ...search, first })).map(({ node }) => node.id)
+    expect(await ids(50)).toEqual(await ids(100))
+  })
+
+  test('are full under a filter that leaves one row in a hundred', async () => {
+    for (const mode of ['SEMANTIC', 'HYBRID', 'KEYWORD'] as const) {
+      const found = await page({ query: 'number', mode, kinds: ['MESSAGE'], filter: rare, first: 15 })
+      expect(found.edges.map(({ node }) => 'channel' in node && node.channel)).toEqual(Array(15).fill('rare'))
+      expect(found.pageInfo.hasNextPage).toBe(true)
+    }
+  })
+
+  test('find every row of a filter that leaves few', async () => {
+    const edges = await walk({
+      query: 'number',
+      mode: 'SEMANTIC',
+      kinds: ['MESSAGE'],
+      filter: rare,
+      first: 20,
+    })
+    expect(new Set(edges.map(({ node }) => node.id)).size).toBe(rowsOfKind / 100)
+  })
+
+  test('end at the deepest result, by name', async () => {
+    const deep = await page({ query: 'number', mode: 'SEMANTIC', first: 100 })
+    let after = deep.pageInfo.endCursor ?? null
+    for (let depth = 200; depth <= 500; depth += 100) {
+      after =
+        (await page({ query: 'number', mode: 'SEMANTIC', first: 100, after })).pageInfo.endCursor ?? null
+    }
+    const { errors } = await app.client.send(PageDocument.toString(), {
+      query: 'number',
+      mode: 'SEMANTIC',
+      first: 1,
+      after,
+    })
+    expect(errors).toMatchObject([
+      {
+        message: expect.stringContaining('500 at the most'),
+        extensions: { code: 'INVALID_INPUT', path: ['after'] },
+      },
+    ])
+  })
+
+  test.each([
+    ['query', { query: 'other' }],
+    ['mode', { mode: 'HYBRID' }],
+    ['kinds', { kinds: ['MESSAGE'] }],
+    ['filter', { filter: rare }],
+  ])('of another %s are refused by name', async (_name, change) => {
+    const search = { query: 'number', mode: 'SEMANTIC' as const }
+    const { pageInfo } = await page({ ...search, first: 1 })
+    const { errors } = await app.client.send(PageDocument.toString(), {
+      ...search,
+      ...change,
+      after: pageInfo.endCursor,
+    })
+    expect(errors).toMatchObject([
+      {
+        message: expect.stringContaining('another search'),
+        extensions: { code: 'INVALID_INPUT', path: ['after'] },
+      },
+    ])
+  })
+})
+
+test('the query is embedded once, however often it is asked', async () => {
+  const before = provider.requests
+  const asked = Array.from({ length: 5 }, () => page({ query: 'asked often', mode: 'SEMANTIC', first: 1 }))
+  await Promise.all(asked)
+  await page({ query: 'asked often', mode: 'HYBRID', first: 2 })
+  expect(provider.requests).toBe(before + 1)
+})

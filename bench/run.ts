@@ -1,0 +1,67 @@
+import { Command, InvalidArgumentError } from 'commander'
+import { benchEmbedding } from './embedding.ts'
+import { type BenchPostgres, startPostgres } from './environment.ts'
+import { benchImport } from './import.ts'
+import { benchLocal } from './local.ts'
+import { describeRun, documentPath, type Report, toMarkdown, writeInto } from './report.ts'
+import { benchSearch } from './search.ts'
+import { benchStart } from './start.ts'
+
+interface Options {
+  write: boolean
+  large: boolean
+  quick: boolean
+}
+
+const onPostgres: Record<string, (postgres: BenchPostgres, options: Options) => Promise<Report>> = {
+  search: benchSearch,
+  embedding: benchEmbedding,
+  import: benchImport,
+}
+const onNothing: Record<string, (options: Options) => Promise<Report>> = {
+  local: benchLocal,
+  start: benchStart,
+}
+const names = [...Object.keys(onPostgres), ...Object.keys(onNothing)]
+
+const program = new Command('npm run bench --')
+  .description('Measures speed and memory and prints a table for each benchmark.')
+  .argument(
+    '[name...]',
+    `which: ${names.join(', ')}; all unless given`,
+    (name: string, chosen: string[] = []) => {
+      if (names.includes(name)) return [...chosen, name]
+      throw new InvalidArgumentError(`There are: ${names.join(', ')}.`)
+    },
+  )
+  .option('--write', 'put the tables into docs/benchmarks.md', false)
+  .option('--large', 'import a million messages, too (takes minutes)', false)
+  .option('--quick', 'fewer rounds and rows: to try the bench itself, not to believe', false)
+  .addHelpText(
+    'after',
+    `
+Postgres: the server of QUARRY_BENCH_DATABASE_URL if set; it needs pgvector, and a user who may create databases.
+Otherwise scripts/postgres.sh starts one for the time of the run, durable, in bench/.postgres, on the port
+QUARRY_BENCH_PORT (54330). QUARRY_BENCH_NODE_OPTIONS is for the servers that are measured, such as
+--cpu-prof --cpu-prof-dir=/tmp/profiles to see where the time goes.`,
+  )
+  .parse()
+
+const options = program.opts<Options>()
+const chosen = program.args.length > 0 ? program.args : names
+const postgres = chosen.some((name) => name in onPostgres) ? await startPostgres() : null
+try {
+  for (const name of chosen) {
+    const report =
+      postgres && onPostgres[name]
+        ? await onPostgres[name](postgres, options)
+        : await onNothing[name]?.(options)
+    if (!report) continue
+    const run = describeRun(name in onPostgres && postgres ? postgres.versions : null)
+    const markdown = toMarkdown(report)
+    console.log(`\n${markdown}\n\n_${run}_`)
+    if (options.write) writeInto(documentPath, name, markdown, run)
+  }
+} finally {
+  await postgres?.stop()
+}

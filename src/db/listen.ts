@@ -19,7 +19,7 @@ export function postgresListener(
   connection: pg.ClientConfig,
   log: Logger,
 ): NotificationListener & { close(): Promise<void> } {
-  const handlers = new Map<string, Set<(payload: string | null) => void>>()
+  const channels = new Map<string, Channel<string | null>>()
   let client: Promise<pg.Client> | null = null
   let closed = false
   let retry: NodeJS.Timeout | null = null
@@ -29,10 +29,10 @@ export function postgresListener(
     fresh.on('error', (error) => lost(error))
     fresh.on('end', () => lost(new Error('the connection was closed')))
     fresh.on('notification', ({ channel, payload }) => {
-      for (const handler of handlers.get(channel) ?? []) handler(payload ?? '')
+      for (const handler of channels.get(channel)?.handlers ?? []) handler(payload ?? '')
     })
     await fresh.connect()
-    for (const channel of handlers.keys()) await fresh.query(`listen ${pg.escapeIdentifier(channel)}`)
+    for (const channel of channels.keys()) await fresh.query(`listen ${pg.escapeIdentifier(channel)}`)
     return fresh
   }
 
@@ -51,7 +51,7 @@ export function postgresListener(
       client = attempt
       attempt.then(
         () => {
-          for (const set of handlers.values()) for (const handler of set) handler(null)
+          for (const { handlers } of channels.values()) for (const handler of handlers) handler(null)
         },
         (error) => {
           client = null
@@ -62,26 +62,25 @@ export function postgresListener(
     }, delayMs)
   }
 
+  async function begin(channel: string): Promise<void> {
+    if (client === null && !retry) {
+      client = connect()
+      client.catch(() => {
+        client = null
+      })
+      await client
+    } else {
+      await (await client)?.query(`listen ${pg.escapeIdentifier(channel)}`)
+    }
+  }
+
   return {
     async listen(channel, onNotification) {
-      let set = handlers.get(channel)
-      const isNew = !set
-      set ??= new Set()
-      handlers.set(channel, set)
-      set.add(onNotification)
-      if (client === null && !retry) {
-        client = connect()
-        client.catch(() => {
-          client = null
-        })
-        await client
-      } else if (isNew) {
-        await (await client)?.query(`listen ${pg.escapeIdentifier(channel)}`)
-      }
+      const joined = await join(channels, channel, onNotification, begin)
       return async () => {
-        set.delete(onNotification)
-        if (set.size > 0 || handlers.get(channel) !== set) return
-        handlers.delete(channel)
+        joined.handlers.delete(onNotification)
+        if (joined.handlers.size > 0 || channels.get(channel) !== joined) return
+        channels.delete(channel)
         await (await client?.catch(() => null))
           ?.query(`unlisten ${pg.escapeIdentifier(channel)}`)
           .catch(() => {})
@@ -100,22 +99,49 @@ export function postgresListener(
  * connection raised it. This process owns them all, so it hears every one.
  */
 export function sharedSessionListener(pool: pg.Pool): NotificationListener {
-  const handlers = new Map<string, Set<(payload: string) => void>>()
+  const channels = new Map<string, Channel<string>>()
   pool.on('connect', (client) => {
     client.on('notification', ({ channel, payload }) => {
-      for (const handler of handlers.get(channel) ?? []) handler(payload ?? '')
+      for (const handler of channels.get(channel)?.handlers ?? []) handler(payload ?? '')
     })
   })
   return {
     async listen(channel, onNotification) {
-      const known = handlers.get(channel)
-      const set = known ?? new Set()
-      set.add(onNotification)
-      handlers.set(channel, set)
-      if (!known) await pool.query(`listen ${pg.escapeIdentifier(channel)}`)
+      const { handlers } = await join(channels, channel, onNotification, (name) =>
+        pool.query(`listen ${pg.escapeIdentifier(name)}`),
+      )
       return async () => {
-        set.delete(onNotification)
+        handlers.delete(onNotification)
       }
     },
   }
+}
+
+interface Channel<Payload> {
+  handlers: Set<(payload: Payload) => void>
+  /** Fulfilled when the database has been told. */
+  begun: Promise<unknown>
+}
+
+/** Whoever joins while the first listener is still telling the database waits with it, or would miss what comes then. */
+async function join<Payload>(
+  channels: Map<string, Channel<Payload>>,
+  name: string,
+  handler: (payload: Payload) => void,
+  begin: (name: string) => Promise<unknown>,
+): Promise<Channel<Payload>> {
+  const known = channels.get(name)
+  const channel = known ?? { handlers: new Set(), begun: Promise.resolve() }
+  channel.handlers.add(handler)
+  if (!known) {
+    channels.set(name, channel)
+    channel.begun = begin(name)
+  }
+  try {
+    await channel.begun
+  } catch (error) {
+    if (channels.get(name) === channel) channels.delete(name)
+    throw error
+  }
+  return channel
 }

@@ -3,8 +3,9 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { DatabaseConfig } from '../../../src/config.ts'
-import type { Database } from '../../../src/db/database.ts'
+import { type Database, openDatabase } from '../../../src/db/database.ts'
 import { currentHolder } from '../../../src/db/lock.ts'
+import { createLogger } from '../../../src/log.ts'
 import { createTestDatabase, openTestDatabase, reopen } from '../../support/databases.ts'
 
 let own: Awaited<ReturnType<typeof openTestDatabase>>
@@ -103,10 +104,10 @@ describe('a transaction', () => {
 
 describe('notifications', () => {
   /** Payloads of a channel as they come; `next` waits for one. */
-  async function follow(channel: string) {
+  async function follow(channel: string, on = database) {
     const heard: (string | null)[] = []
     const waiting: (() => void)[] = []
-    const unlisten = await database.listen(channel, (payload) => {
+    const unlisten = await on.listen(channel, (payload) => {
       heard.push(payload)
       for (const wake of waiting.splice(0)) wake()
     })
@@ -160,9 +161,10 @@ describe('notifications', () => {
   })
 
   test('reach whoever listens at the same time as another begins to', async () => {
-    const beginning = follow('together')
-    const listener = await follow('together')
-    await notify('together', 'hello')
+    await using fresh = await openTestDatabase()
+    const beginning = follow('together', fresh.database)
+    const listener = await follow('together', fresh.database)
+    await fresh.database.query(`notify together, 'hello'`)
     expect(await listener.next()).toBe('hello')
     await listener.unlisten()
     await (await beginning).unlisten()
@@ -185,8 +187,6 @@ describe('notifications', () => {
 test('statements are observed, also those of Prisma', async () => {
   const seen: string[] = []
   await using other = await createTestDatabase()
-  const { openDatabase } = await import('../../../src/db/database.ts')
-  const { createLogger } = await import('../../../src/log.ts')
   const opened = await openDatabase(other.config, {
     log: createLogger('silent'),
     onFailure: () => {},

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { vectorBytes } from '../../../'
 import { openDatabase, type Sql } from '../../../src/db/database.ts'
+import { vectorBytes } from '../../../src/embedding/queue.ts'
 import {
   type EmbeddingSpace,
   ensureActiveSpace,

@@ -7,7 +7,7 @@ import { PGLiteSocketServer } from '@electric-sql/pglite-socket'
 import { errorMessage } from '../errors.ts'
 import { sessionSettings } from './connection.ts'
 import type { FromChild, ToChild } from './embedded-protocol.ts'
-import { acquireLock, type DataLock } from './lock.ts'
+import { acquireLockWhenFree, type DataLock } from './lock.ts'
 
 /*
  * The process that owns an embedded database: PGlite runs in it, so that a long statement blocks nobody else's event
@@ -44,7 +44,7 @@ function end(code: number): void {
 async function start(folder: string): Promise<void> {
   try {
     mkdirSync(folder, { recursive: true })
-    lock = acquireLock(folder, process.ppid)
+    lock = await acquireLockWhenFree(folder, process.ppid)
   } catch (error) {
     say({ type: 'refused', message: errorMessage(error) })
     process.exitCode = 1

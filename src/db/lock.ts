@@ -11,6 +11,7 @@ import {
 } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { SetupError } from '../errors.ts'
 
 /** Who owns a data folder. Two owners at once silently lose data, so there is never a second one. */
@@ -34,6 +35,7 @@ export interface DataLock {
 
 const fileName = 'lock.json'
 const takeOverLimitMs = 10_000
+const closingLimitMs = 10_000
 
 /**
  * Takes the folder for this process, for as long as it lives.
@@ -63,11 +65,30 @@ export function acquireLock(dataDir: string, owner: number = process.pid): DataL
   }
 }
 
-/** The process that holds the folder now, or null if nobody does. */
+/**
+ * The same, but waits for a holder that is about to end: its owner was killed, and it is closing the database. A
+ * restart right after kill -9 must not fail for that.
+ */
+export async function acquireLockWhenFree(dataDir: string, owner: number): Promise<DataLock> {
+  const until = Date.now() + closingLimitMs
+  for (;;) {
+    try {
+      return acquireLock(dataDir, owner)
+    } catch (error) {
+      const holder = readLock(dataDir)
+      if (!holder || !isClosing(holder) || Date.now() > until) throw error
+      await delay(50)
+    }
+  }
+}
+
+/** The process that holds the folder now and goes on holding it, or null. */
 export function currentHolder(dataDir: string): LockHolder | null {
   const holder = readLock(dataDir)
-  return holder && mayBeAlive(holder) ? holder : null
+  return holder && mayBeAlive(holder) && !isClosing(holder) ? holder : null
 }
+
+const isClosing = (holder: LockHolder) => holder.host === hostname() && !isRunning(holder.owner)
 
 function readLock(dataDir: string): LockHolder | null {
   try {
@@ -143,13 +164,18 @@ function describeHolder(dataDir: string, holder: LockHolder): string {
 /** Another machine's processes cannot be seen from here: they count as alive. */
 function mayBeAlive(holder: LockHolder): boolean {
   if (holder.host !== hostname()) return true
+  if (!isRunning(holder.pid)) return false
+  const start = processStart(holder.pid)
+  return start === null || holder.processStart === null || start === holder.processStart
+}
+
+function isRunning(pid: number): boolean {
   try {
-    process.kill(holder.pid, 0)
+    process.kill(pid, 0)
+    return true
   } catch (error) {
     return isCode(error, 'EPERM')
   }
-  const start = processStart(holder.pid)
-  return start === null || holder.processStart === null || start === holder.processStart
 }
 
 /** Field 22 of /proc/PID/stat (proc(5)); null where there is no /proc. */

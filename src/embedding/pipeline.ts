@@ -95,6 +95,8 @@ function createBatchWorker(options: {
     storeResults(database, space.id, process.id, results, vectorType)
   /** Texts that another lane is asking for right now: nobody asks twice, the second waits and copies. */
   const underWay = new Set<string>()
+  /** For each claim in flight, the texts that were under way at any time since it began: what it read may be older. */
+  const watches = new Set<Set<string>>()
   let pausedUntil = 0
   let failuresInARow = 0
 
@@ -117,23 +119,34 @@ function createBatchWorker(options: {
       await releaseLost(database, space.id, process.id, [...inHand])
       hasLostLeases = false
     }
-    const rows = await claimOwed(database, space.id, process.id, limits.maxTextsPerRequest, maxClaimBytes)
+    const asked = new Set(underWay)
+    watches.add(asked)
+    const rows = await claimOwed(
+      database,
+      space.id,
+      process.id,
+      limits.maxTextsPerRequest,
+      maxClaimBytes,
+    ).finally(() => watches.delete(asked))
     if (rows.length === 0) return false
     const batch = rows.map((row) => row.ownerId)
     for (const id of batch) inHand.add(id)
     try {
-      await settleBatch(rows)
+      await settleBatch(rows, asked)
     } finally {
       for (const id of batch) inHand.delete(id)
     }
     return true
   }
 
-  async function settleBatch(rows: readonly OwedRow[]): Promise<void> {
-    const twins = rows.filter((row) => row.hasTwin || underWay.has(row.hash))
+  async function settleBatch(rows: readonly OwedRow[], asked: ReadonlySet<string>): Promise<void> {
+    const twins = rows.filter((row) => row.hasTwin || asked.has(row.hash))
     const own = rows.filter((row) => !twins.includes(row))
     const mine = new Set(own.map((row) => row.hash))
-    for (const hash of mine) underWay.add(hash)
+    for (const hash of mine) {
+      underWay.add(hash)
+      for (const watch of watches) watch.add(hash)
+    }
     try {
       if (own.length > 0) await embedRows(own)
       if (twins.length > 0) await settleTwins(twins)

@@ -41,7 +41,7 @@ async function readMultipart(
   const fields = new Map<string, string>()
   const files = new Map<string, UploadedFile>()
   const writing: Promise<void>[] = []
-  const parser = busboy({
+  const parser = createParser({
     headers: Object.fromEntries(request.headers),
     limits: { files: 1, fields: 10, fieldSize: maxFieldBytes, fileSize: maxUploadBytes },
     defParamCharset: 'utf8',
@@ -78,6 +78,15 @@ async function readMultipart(
   }
   await Promise.all(writing)
   return assemble(fields, files)
+}
+
+/** Not all that is wrong with a request shows in its body: busboy throws at once where the boundary is missing. */
+function createParser(config: busboy.BusboyConfig): busboy.Busboy {
+  try {
+    return busboy(config)
+  } catch (error) {
+    throw badRequest(`The multipart request cannot be read: ${String(error)}`)
+  }
 }
 
 function assemble(

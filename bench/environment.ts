@@ -142,7 +142,7 @@ export interface BenchServer extends AsyncDisposable {
 export async function startServer(env: Record<string, string>): Promise<BenchServer> {
   const started = performance.now()
   // `--cpu-prof` here shows where a server's time goes.
-  const nodeOptions = process.env.QUARRY_BENCH_NODE_OPTIONS?.split(' ') ?? []
+  const nodeOptions = (process.env.QUARRY_BENCH_NODE_OPTIONS ?? '').split(' ').filter(Boolean)
   const child = spawn(process.execPath, [...nodeOptions, join(root, 'bin/quarry.js'), 'serve'], {
     env: {
       PATH: process.env.PATH,

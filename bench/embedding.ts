@@ -79,7 +79,7 @@ export async function benchEmbedding(postgres: BenchPostgres, options: { quick: 
     ],
     notes: [
       'From the commit of the messages to the last READY, in an index that is empty at first; the provider is a process of its own with answers made beforehand.',
-      `Raw writes: the same vectors in binary, inserted as whole rows without triggers on ${limits.maxParallelRequests} connections, ${limits.maxTextsPerRequest} a statement. No other way of writing was faster.`,
+      `Raw writes: the same vectors in binary, inserted as whole rows without triggers on ${limits.maxParallelRequests} connections, ${limits.maxTextsPerRequest} a statement. Updating rows that are there already is not faster.`,
       'Pipeline and raw writes take turns; figures are medians of the rounds. Server, provider and Postgres share the cores.',
     ],
   }

@@ -52,12 +52,13 @@ const chosen = program.args.length > 0 ? program.args : names
 const postgres = chosen.some((name) => name in onPostgres) ? await startPostgres() : null
 try {
   for (const name of chosen) {
+    // Before, not after: the checkout may change while minutes pass.
+    const run = describeRun(name in onPostgres && postgres ? postgres.versions : null)
     const report =
       postgres && onPostgres[name]
         ? await onPostgres[name](postgres, options)
         : await onNothing[name]?.(options)
     if (!report) continue
-    const run = describeRun(name in onPostgres && postgres ? postgres.versions : null)
     const markdown = toMarkdown(report)
     console.log(`\n${markdown}\n\n_${run}_`)
     if (options.write) writeInto(documentPath, name, markdown, run)

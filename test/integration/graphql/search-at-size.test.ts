@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { openDatabase, type Sql } from '../../../src/db/database.ts'
+import { parseConfig } from '../../../src/config.ts'
+import type { Sql } from '../../../src/db/database.ts'
 import { vectorBytes } from '../../../src/embedding/queue.ts'
 import {
   type EmbeddingSpace,
@@ -17,7 +18,7 @@ import {
   semanticStatement,
 } from '../../../src/search/statements.ts'
 import { providerEnv, startTestApp, type TestApp } from '../../support/apps.ts'
-import { createTestDatabase, type TestDatabase } from '../../support/databases.ts'
+import { createTestDatabase, reopen, type TestDatabase } from '../../support/databases.ts'
 import type { SearchPageQueryVariables } from '../../support/generated/graphql.ts'
 import { graphql } from '../../support/generated/index.ts'
 import { hashVector, ProviderServer } from '../../support/provider-server.ts'
@@ -50,16 +51,9 @@ afterAll(async () => {
 
 /** Rows of every kind with vectors of their own, made before an app could begin to embed them. */
 async function fill(): Promise<void> {
-  const log = createLogger('silent')
-  const opened = await openDatabase(database.config, { log, onFailure: () => {} })
-  const remote = createEmbeddingProvider({
-    type: 'openai',
-    apiKey: 'x',
-    baseUrl: `${provider.url}/v1`,
-    model: 'text-embedding-3-small',
-    dimensions: 64,
-  })
-  await ensureActiveSpace(opened, remote, log)
+  const opened = await reopen(database.config)
+  const remote = createEmbeddingProvider(parseConfig(providerEnv(provider)).embedding)
+  await ensureActiveSpace(opened, remote, createLogger('silent'))
   await remote.close()
   const id = `(lpad(to_hex(i), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid`
   await opened.query(`insert into source (id, name, type) values (gen_random_uuid(), 'Test', 'api')`)

@@ -100,6 +100,8 @@ describe('a multipart request', () => {
     ['whose map leads to a prototype', whole({ 0: ['__proto__.polluted'] })],
     ['whose map leads to the prototype of a variable', whole({ 0: ['variables.__proto__.polluted'] })],
     ['whose map leads to a constructor', whole({ 0: ['variables.constructor.prototype.polluted'] })],
+    ['whose map leads to what every object has', whole({ 0: ['variables.toString'] })],
+    ['whose map would be a prototype', whole({ 0: ['variables.__proto__'] })],
     ['whose map leads nowhere', whole({ 0: [''] })],
     ['whose map has no list', whole({ 0: 'variables.file' })],
     ['whose map has a number', whole({ 0: 5 })],

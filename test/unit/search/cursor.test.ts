@@ -26,8 +26,14 @@ test('a cursor of another search is refused by name', () => {
 test('any other string is refused as no cursor, and never a crash', () => {
   const json = fc.json().map((text) => Buffer.from(text).toString('base64url'))
   const shape = fc
-    .tuple(fc.constant('f'), fc.jsonValue(), fc.jsonValue(), fc.jsonValue())
-    .filter(([, score, id, rank]) => typeof score !== 'number' || typeof id !== 'string' || Number(rank) < 1)
+    .oneof(
+      fc
+        .tuple(fc.constant('f'), fc.jsonValue(), fc.jsonValue(), fc.jsonValue())
+        .filter(
+          ([, score, id, rank]) => typeof score !== 'number' || typeof id !== 'string' || Number(rank) < 1,
+        ),
+      fc.constantFrom(['f', 1, 'id'], ['f', 1, 'id', 1, 1], ['f', 1, 'id', 1.5], { 0: 'f', length: 4 }),
+    )
     .map((value) => Buffer.from(JSON.stringify(value)).toString('base64url'))
   fc.assert(
     fc.property(fc.oneof(fc.string({ unit: 'binary' }), json, shape), (text) => {

@@ -43,7 +43,7 @@ const program = new Command('npm run bench --')
 Postgres: the server of QUARRY_BENCH_DATABASE_URL if set; it needs pgvector, and a user who may create databases.
 Otherwise scripts/postgres.sh starts one for the time of the run, durable, in bench/.postgres, on the port
 QUARRY_BENCH_PORT (54330). QUARRY_BENCH_NODE_OPTIONS is for the servers that are measured, such as
---cpu-prof --cpu-prof-dir=/tmp/profiles to see where the time goes.`,
+--cpu-prof --cpu-prof-dir=profiles to see where the time goes.`,
   )
   .parse()
 

@@ -17,6 +17,31 @@ export const atomColumns = `id, type, title, content, confidence, review_state a
 export const topicColumns = `id, name, description, keywords, color, icon, archived_at as "archivedAt",
   created_at as "createdAt", updated_at as "updatedAt"`
 
+/** SQL: the row of a kind as JSON under these names, for statements that find rows of several kinds at once. */
+export function rowAsJson(kind: keyof typeof readers, id: string): string {
+  const { table, columns } = jsonSources[kind]
+  return `(select row_to_json(r) from (select ${columns} from ${table} where id = ${id}) as r)`
+}
+
+const jsonSources = {
+  MESSAGE: { table: 'message', columns: messageColumns },
+  ATOM: { table: 'atom', columns: atomColumns },
+  TOPIC: { table: 'topic', columns: topicColumns },
+}
+
+const dateFields = ['sentAt', 'createdAt', 'updatedAt', 'archivedAt'] as const
+
+export type SearchRow = Message | Atom | Topic
+
+/** The row that `rowAsJson` gave: JSON has no dates. */
+export function rowFromJson(json: Record<string, unknown>): SearchRow {
+  for (const field of dateFields) {
+    const value = json[field]
+    if (typeof value === 'string') json[field] = new Date(value)
+  }
+  return json as unknown as SearchRow
+}
+
 const readers = {
   MESSAGE: (sql: Sql, ids: readonly string[]) =>
     sql.query<Message>(`select ${messageColumns} from message where id = any ($1::uuid[])`, [ids]),
@@ -30,10 +55,10 @@ const readers = {
 export async function readRows(
   sql: Sql,
   owners: readonly { kind: keyof typeof readers; id: string }[],
-): Promise<Map<string, Message | Atom | Topic>> {
+): Promise<Map<string, SearchRow>> {
   const kinds = Object.keys(readers) as (keyof typeof readers)[]
   const rows = await Promise.all(
-    kinds.map((kind): Promise<(Message | Atom | Topic)[]> => {
+    kinds.map((kind): Promise<SearchRow[]> => {
       const ids = owners.filter((owner) => owner.kind === kind).map((owner) => owner.id)
       return ids.length > 0 ? readers[kind](sql, ids) : Promise.resolve([])
     }),

@@ -275,9 +275,11 @@ async function toConnection(
   context: Context,
   search: { query: string; usesMeaning: boolean; hasPreviousPage: boolean },
 ): Promise<Connection> {
-  const rows = await context.loaders.row.loadMany(page.hits.map(({ kind, id }) => ({ kind, id })))
-  const edges = page.hits.flatMap((hit, index) => {
-    const node = rows[index]
+  const missing = page.hits.filter((hit) => hit.row === null)
+  const read = await context.loaders.row.loadMany(missing.map(({ kind, id }) => ({ kind, id })))
+  const rows = new Map(missing.map((hit, index) => [hit.id, read[index]]))
+  const edges = page.hits.flatMap((hit) => {
+    const node = hit.row ?? rows.get(hit.id)
     if (node instanceof Error) throw node
     // Deleted between the search and this read: no longer a hit.
     return node ? [{ ...hit, node, query: search.query }] : []

@@ -1,3 +1,4 @@
+import { rowFromJson, type SearchRow } from '../db/rows.ts'
 import type { EntityKind } from '../embedding/spaces.ts'
 import type { Candidate } from './statements.ts'
 
@@ -14,6 +15,8 @@ export interface RankedHit {
   semanticRank: number | null
   keywordRank: number | null
   keywordScore: number | null
+  /** The row, where the search has read it already. */
+  row: SearchRow | null
 }
 
 /** Share of meaning in a hybrid score; words have the rest. */
@@ -43,6 +46,7 @@ export function rankHits(
       semanticRank: null,
       keywordRank: null,
       keywordScore: null,
+      row: candidate.row ? rowFromJson(candidate.row) : null,
     }
     hits.set(candidate.id, hit)
     return hit

@@ -86,8 +86,10 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
 
     const vector = mode === 'KEYWORD' ? null : await queryVectors.get(query)
     const limit = mode === 'HYBRID' ? hybridDepth + 1 : depth + 1
+    // A first page by meaning shows nearly all rows that it finds; a blend or a later page leaves most of them out.
+    const withRows = mode === 'SEMANTIC' && after === null
     const [semantic, keyword] = await Promise.all([
-      vector === null ? [] : run<Candidate>(semanticStatement(space, kinds, filter, vector, limit)),
+      vector === null ? [] : run<Candidate>(semanticStatement(space, kinds, filter, vector, limit, withRows)),
       mode === 'SEMANTIC' ? [] : run<Candidate>(keywordStatement(space, kinds, filter, query, vector, limit)),
     ])
     const ranked = rankHits(semantic, keyword, mode).filter(

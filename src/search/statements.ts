@@ -1,4 +1,5 @@
 import type { Sql } from '../db/database.ts'
+import { rowAsJson } from '../db/rows.ts'
 import { type EmbeddingSpace, type EntityKind, indexedVector, partitionName } from '../embedding/spaces.ts'
 import { filterConditions, noFilter, ownerTable, Parameters, type SearchFilter } from './filter.ts'
 
@@ -10,6 +11,8 @@ export interface Candidate {
   distance: number | null
   /** Rank of the words, 0..1; null where they do not match. */
   wordRank: number | null
+  /** The row itself as JSON, where the statement was asked for it. */
+  row?: Record<string, unknown> | null
 }
 
 export interface Statement {
@@ -24,6 +27,7 @@ export interface Statement {
  * indexed expression, or the planner would leave the index; filters stand beside it, and the scan goes on until the
  * limit is reached (hnsw.iterative_scan).
  * @param vector of the query, in pgvector's binary format
+ * @param withRows also reads the rows that are found: one round trip to the database less
  */
 export function semanticStatement(
   space: EmbeddingSpace,
@@ -31,6 +35,7 @@ export function semanticStatement(
   filter: SearchFilter,
   vector: Buffer,
   limit: number,
+  withRows = false,
 ): Statement {
   const parameters = new Parameters()
   const { expression, type } = indexedVector(space, 'e.vector')
@@ -45,12 +50,16 @@ export function semanticStatement(
     return `(select '${kind}' as kind, e.owner_id as id, ${expression} <=> ${query} as distance
       from ${partitionName(space)} e ${join} where ${where} order by ${expression} <=> ${query} limit ${count})`
   })
+  const rows = kinds.map((kind) => `when '${kind}' then ${rowAsJson(kind, 'leg.id')}`)
   return {
-    text: `select kind, id, distance::float8 as distance, null as "wordRank"
-      from (${legs.join('\nunion all\n')}) as leg order by distance, id limit ${count}`,
+    text: `select kind, leg.id, distance::float8 as distance, null as "wordRank"
+      ${withRows ? `, case kind ${rows.join(' ')} end as row` : ''}
+      from (${legs.join('\nunion all\n')}) as leg order by distance, leg.id limit ${count}`,
     values: parameters.values,
     // Under a filter the best plan depends on how much it leaves.
-    ...(filter === noFilter ? { name: `search ${space.id} ${kinds.join(' ')} ${count}` } : {}),
+    ...(filter === noFilter
+      ? { name: `search ${space.id} ${kinds.join(' ')} ${count}${withRows ? ' rows' : ''}` }
+      : {}),
   }
 }
 

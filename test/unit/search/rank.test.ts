@@ -88,6 +88,7 @@ test('a hybrid search puts what both legs praise first, and explains itself', ()
   expect(hits[0]).toEqual({
     kind: 'MESSAGE',
     id: 'both',
+    row: null,
     score: expect.closeTo(0.9375),
     similarity: 0.9,
     semanticRank: 1,

@@ -34,7 +34,8 @@ interface ImportResult {
   rejected: { position: string; reason: string }[]
 }
 
-const chunkBytes = 1024 * 1024
+/** Larger ones cost memory that the allocator does not give back. */
+const chunkBytes = 64 * 1024
 const batchSize = 1000
 /** A batch is also closed by the size of its texts, so that long messages do not add up in memory. */
 const batchBytes = 8 * 1024 * 1024
@@ -215,12 +216,13 @@ async function insertChunk(
 
 async function* readChunks(sql: Sql, jobId: string): AsyncIterable<Buffer> {
   for (let seq = 0; ; seq++) {
-    const [chunk] = await sql.query<{ data: Buffer }>(
-      'select data from import_chunk where job_id = $1 and seq = $2',
+    // As hexadecimal, which is what pg reads a bytea from, it would be half as long again.
+    const [chunk] = await sql.query<{ data: string }>(
+      `select encode(data, 'base64') as data from import_chunk where job_id = $1 and seq = $2`,
       [jobId, seq],
     )
     if (!chunk) return
-    yield chunk.data
+    yield Buffer.from(chunk.data, 'base64')
   }
 }
 

@@ -88,7 +88,18 @@ export const builder = new SchemaBuilder<SchemaTypes>({
 })
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
-const idPattern: Record<string, RegExp> = { EmbeddingSpace: /^[1-9]\d{0,8}$/, Provider: /^[a-z]+$/ }
+/** How the database ids of each type look; there are no others in a global id. */
+const idPatterns = new Map(
+  Object.entries({
+    Atom: uuid,
+    EmbeddingSpace: /^[1-9]\d{0,8}$/,
+    Job: uuid,
+    Message: uuid,
+    Provider: /^[a-z]+$/,
+    Source: uuid,
+    Topic: uuid,
+  }),
+)
 
 /**
  * The type and database id behind a global id. Checked here, once, because a malformed one would otherwise reach the
@@ -105,7 +116,7 @@ export function readGlobalId(globalId: string, expected?: string): { typename: s
     )
   try {
     const { typename, id } = decodeGlobalID(globalId)
-    if (!(idPattern[typename] ?? uuid).test(id) || (expected && typename !== expected)) throw refuse()
+    if (!idPatterns.get(typename)?.test(id) || (expected && typename !== expected)) throw refuse()
     return { typename, id }
   } catch {
     throw refuse()

@@ -299,7 +299,8 @@ const UpdateMessagePayload = builder.objectRef<{ message: Message }>('UpdateMess
   fields: (t) => ({
     message: t.field({
       type: MessageNode,
-      description: 'The message as it is now.',
+      description:
+        'The message as it is now. Give it an alias beside the `message` of an error: one name cannot be both.',
       resolve: ({ message }) => message,
     }),
   }),

@@ -132,13 +132,11 @@ function takeOver(path: string, me: LockHolder): void {
     mkdirSync(guard)
   } catch (error) {
     if (!isCode(error, 'EEXIST')) throw error
-    if (Date.now() - statSync(guard).mtimeMs < takeOverLimitMs) {
+    if (isFresh(guard) || !replaceFolder(guard)) {
       throw new SetupError(
         `Another process is taking over ${path} at this moment; try again in a few seconds.`,
       )
     }
-    rmdirSync(guard)
-    mkdirSync(guard)
   }
   try {
     const dataDir = join(path, '..')
@@ -148,6 +146,22 @@ function takeOver(path: string, me: LockHolder): void {
     if (!create(path, me)) throw new SetupError(`Another process took ${path} first.`)
   } finally {
     rmdirSync(guard)
+  }
+}
+
+/** A guard that is not there any more was given back this moment: as busy as a fresh one. */
+const isFresh = (guard: string) =>
+  Date.now() - (statSync(guard, { throwIfNoEntry: false })?.mtimeMs ?? Date.now()) < takeOverLimitMs
+
+/** False if another process was quicker. */
+function replaceFolder(path: string): boolean {
+  try {
+    rmdirSync(path)
+    mkdirSync(path)
+    return true
+  } catch (error) {
+    if (isCode(error, 'ENOENT') || isCode(error, 'EEXIST')) return false
+    throw error
   }
 }
 

@@ -112,13 +112,19 @@ function createBatchWorker(options: {
   /** Rows that lanes of this process are working on, by owner. */
   const inHand = new Set<string>()
   let hasLostLeases = false
+  let releasing: Promise<void> | null = null
 
   /** Leases a batch and brings every row of it to an end or back to the queue. False if nothing was due. */
   async function runBatch(): Promise<boolean> {
-    if (hasLostLeases) {
-      await releaseLost(database, space.id, process.id, [...inHand])
+    // Not while another lane claims: what it is getting would look lost, and be asked for twice.
+    if (hasLostLeases && !releasing && watches.size === 0) {
+      releasing = releaseLost(database, space.id, process.id, [...inHand]).finally(() => {
+        releasing = null
+      })
+      await releasing
       hasLostLeases = false
     }
+    await releasing
     const asked = new Set(underWay)
     watches.add(asked)
     const rows = await claimOwed(

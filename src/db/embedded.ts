@@ -1,7 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { createRequire } from 'node:module'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { SetupError } from '../errors.ts'
 import type { FromChild, ToChild } from './embedded-protocol.ts'
 
@@ -13,8 +12,8 @@ export interface EmbeddedServer {
   stop(): Promise<void>
 }
 
-const childPath = fileURLToPath(new URL('./embedded-child.ts', import.meta.url))
-const typescriptLoader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
+/** Compiled, also when this module is not (tests): Node 20 runs no TypeScript. */
+const childPath = fileURLToPath(new URL('../../dist/db/embedded-child.js', import.meta.url))
 const stopLimitMs = 10_000
 
 /**
@@ -27,7 +26,7 @@ export async function startEmbeddedServer(
   onFailure: (error: Error) => void,
 ): Promise<EmbeddedServer> {
   const child = fork(childPath, [dataDir], {
-    execArgv: ['--import', typescriptLoader],
+    execArgv: ['--enable-source-maps'],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     serialization: 'json',
   })

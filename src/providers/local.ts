@@ -17,6 +17,9 @@ export interface LocalProviderOptions {
   workerFile?: URL
 }
 
+/** Compiled, also when this module is not (tests): Node 20 runs no TypeScript. */
+const compiledWorker = new URL('../../dist/providers/local-worker.js', import.meta.url)
+
 const dimensions = 512
 
 /**
@@ -56,7 +59,7 @@ export class LocalProvider implements EmbeddingProvider {
       )
     }
     this.#threads = threads
-    this.#workerFile = options.workerFile ?? new URL('./local-thread.js', import.meta.url)
+    this.#workerFile = options.workerFile ?? compiledWorker
     this.#tokenizer = loadTokenizer()
     this.limits = {
       // Small requests, because a search waits for the request that is under way: 0.25 s with 32 chat messages, 0.45 s

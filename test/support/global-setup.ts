@@ -6,6 +6,7 @@ import type { DatabaseConfig } from '../../src/config.ts'
 import { openDatabase } from '../../src/db/database.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { createLogger } from '../../src/log.ts'
+import '../../scripts/build.js'
 import { runOnServer } from './databases.ts'
 
 /** Migrates one database, once; each test file copies it, which is many times faster. */

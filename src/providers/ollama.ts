@@ -49,14 +49,15 @@ export class OllamaProvider implements EmbeddingProvider {
       ...options.limits,
     }
     this.#remote = new RemoteEmbeddings({
+      role: 'embedding provider',
       baseUrl,
       model,
       timeoutMs: options.timeoutMs ?? 120_000,
       secrets: [],
-      httpFailure: (error) => (error instanceof HttpError ? error.answer : null),
+      httpFailure: ollamaFailure,
       advice: (answer) => this.#advice(answer),
     })
-    this.#url = `${baseUrl.replace(/\/+$/, '')}/api/embed`
+    this.#url = ollamaUrl(baseUrl, 'embed')
   }
 
   get knownDimensions(): number | null {
@@ -75,16 +76,8 @@ export class OllamaProvider implements EmbeddingProvider {
 
   async embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]> {
     const vectors = await this.#remote.embed(texts, this.#dimensions, signal, async (input, inner) => {
-      const response = await fetch(this.#url, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        // By default Ollama cuts a text that is too long and says nothing.
-        body: JSON.stringify({ model: this.model, input, truncate: false }),
-        signal: inner,
-      })
-      const body = await response.text()
-      if (!response.ok) throw new HttpError(response, body)
-      const answer: unknown = parsed(body)
+      // By default Ollama cuts a text that is too long and says nothing.
+      const answer = await postToOllama(this.#url, { model: this.model, input, truncate: false }, inner)
       const shape = answerShape.safeParse(answer)
       if (!shape.success) throw this.#remote.badShape(answer, '{ embeddings: [[…]] }')
       return shape.data.embeddings.map((values) => ({ values }))
@@ -97,18 +90,49 @@ export class OllamaProvider implements EmbeddingProvider {
     this.#remote.close()
   }
 
-  #advice({ status, message }: HttpFailure): Advice | null {
-    if (status === 404 && /model/i.test(message))
-      return { hint: `Run \`ollama pull ${this.model}\` on the server.` }
-    // A 400 in current versions, a 500 in some older ones, where it would be repeated for ever.
-    if (/context length|input length|context size/i.test(message)) {
-      return {
-        failure: 'REFUSED',
-        hint: `Texts of this model may have fewer than ${this.limits.maxTokensPerText} (estimated) tokens.`,
-      }
-    }
-    return null
+  #advice(answer: HttpFailure): Advice | null {
+    const hint = `Texts of this model may have fewer than ${this.limits.maxTokensPerText} (estimated) tokens.`
+    return ollamaAdvice(answer, this.model, hint)
   }
+}
+
+/** The address of one of Ollama's calls, e.g. `chat`. */
+export function ollamaUrl(baseUrl: string, call: string): string {
+  return `${baseUrl.replace(/\/+$/, '')}/api/${call}`
+}
+
+/**
+ * One call of Ollama.
+ * @returns the answer; a text where it is no JSON at all (a page of a proxy).
+ * @throws what `ollamaFailure` knows; SyntaxError for JSON that was cut off; whatever fetch throws.
+ */
+export async function postToOllama(url: string, body: unknown, signal: AbortSignal): Promise<unknown> {
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+    signal,
+  })
+  const text = await response.text()
+  if (!response.ok) throw new HttpError(response, text)
+  return parsed(text)
+}
+
+/** The HTTP answer behind what `postToOllama` threw, null if there was none. */
+export function ollamaFailure(error: unknown): HttpFailure | null {
+  return error instanceof HttpError ? error.answer : null
+}
+
+/**
+ * What the messages of an Ollama server say beyond their status, for every call.
+ * @param tooLong what to do about a text that is too long for the model, a sentence.
+ */
+export function ollamaAdvice(answer: HttpFailure, model: string, tooLong: string): Advice | null {
+  const { status, message } = answer
+  if (status === 404 && /model/i.test(message)) return { hint: `Run \`ollama pull ${model}\` on the server.` }
+  // A 400 in current versions, a 500 in some older ones, where it would be repeated for ever.
+  if (/context length|input length|context size/i.test(message)) return { failure: 'REFUSED', hint: tooLong }
+  return null
 }
 
 class HttpError extends Error {

@@ -19,7 +19,7 @@ export interface OpenAiProviderOptions {
   limits?: Partial<EmbeddingLimits>
 }
 
-const officialUrl = 'https://api.openai.com/v1'
+export const officialUrl = 'https://api.openai.com/v1'
 
 /** https://platform.openai.com/docs/guides/embeddings */
 const officialModels: Record<string, { dimensions: number; canShorten: boolean }> = {
@@ -50,11 +50,8 @@ export class OpenAiProvider implements EmbeddingProvider {
   readonly type = 'openai'
   readonly model: string
   readonly limits: EmbeddingLimits
-  readonly #options: OpenAiProviderOptions
-  readonly #baseUrl: string
-  readonly #timeoutMs: number
   readonly #remote: RemoteEmbeddings
-  #client: Promise<OpenAI> | null = null
+  readonly #client: () => Promise<OpenAI>
   #dimensions: number | null
   readonly #sentDimensions: number | null
   #asksForBase64 = true
@@ -63,10 +60,6 @@ export class OpenAiProvider implements EmbeddingProvider {
   constructor(options: OpenAiProviderOptions) {
     const { model, dimensions = null } = options
     const known = officialModels[model]
-    // A line break in a key that was copied would end in an error of the HTTP client, which shows the whole header.
-    if (!/^[\x21-\x7e]*$/.test(options.apiKey)) {
-      throw new SetupError('The API key contains white space or characters beyond ASCII: copy it again.')
-    }
     if (dimensions !== null && (!Number.isSafeInteger(dimensions) || dimensions < 1)) {
       throw new SetupError(`Dimensions of ${model}: found ${dimensions}, expected an integer from 1.`)
     }
@@ -83,19 +76,21 @@ export class OpenAiProvider implements EmbeddingProvider {
         )
       }
     }
-    this.#options = options
     this.model = model
     this.limits = { ...defaultLimits, ...options.limits }
-    this.#baseUrl = options.baseUrl ?? officialUrl
-    this.#timeoutMs = options.timeoutMs ?? 60_000
+    const { apiKey } = options
+    const baseUrl = options.baseUrl ?? officialUrl
+    const timeoutMs = options.timeoutMs ?? 60_000
+    this.#client = openAiClient({ apiKey, baseUrl, timeoutMs })
     this.#dimensions = dimensions ?? known?.dimensions ?? null
     this.#sentDimensions = known?.canShorten === false ? null : dimensions
     this.#remote = new RemoteEmbeddings({
-      baseUrl: this.#baseUrl,
+      role: 'embedding provider',
+      baseUrl,
       model,
-      timeoutMs: this.#timeoutMs,
-      secrets: [options.apiKey],
-      httpFailure,
+      timeoutMs,
+      secrets: [apiKey],
+      httpFailure: openAiFailure,
       advice: (answer) => this.#advice(answer),
     })
   }
@@ -116,7 +111,7 @@ export class OpenAiProvider implements EmbeddingProvider {
 
   async embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]> {
     const vectors = await this.#remote.embed(texts, this.#dimensions, signal, async (input, inner) => {
-      const client = await this.#startedClient()
+      const client = await this.#client()
       const asksForBase64 = this.#asksForBase64
       // Not client.embeddings.create: left alone it decodes as base64 whatever comes, and makes zeros of the plain
       // numbers that many compatible servers send, at a quarter of the length.
@@ -163,24 +158,41 @@ export class OpenAiProvider implements EmbeddingProvider {
       `${this.#remote.source} refuses encoding_format base64: the next request does without.`,
     )
   }
+}
 
-  #startedClient(): Promise<OpenAI> {
-    // Loading the package takes 60 to 100 ms: not at the start of a process that may never embed.
-    this.#client ??= import('openai').then(({ OpenAI }) => {
-      const isOfficial = this.#baseUrl === officialUrl
-      return new OpenAI({
-        apiKey: this.#options.apiKey,
-        baseURL: this.#baseUrl,
-        // The pipeline repeats: it knows about all requests under way and about Retry-After.
-        maxRetries: 0,
-        // Later than our own deadline, which unlike this one covers the body of the answer.
-        timeout: this.#timeoutMs + 1000,
-        logLevel: 'off',
-        // Otherwise the variables OPENAI_ORG_ID and OPENAI_PROJECT_ID would be sent to whoever runs the base URL.
-        ...(isOfficial ? {} : { organization: null, project: null }),
-      })
-    })
-    return this.#client
+/**
+ * The package's client, loaded and made at the first call.
+ * @param options `timeoutMs`: the deadline that the caller keeps for itself, in milliseconds.
+ * @throws SetupError when the key cannot stand in a header.
+ */
+export function openAiClient(options: {
+  apiKey: string
+  baseUrl: string
+  timeoutMs: number
+}): () => Promise<OpenAI> {
+  const { apiKey, baseUrl, timeoutMs } = options
+  // A line break in a key that was copied would end in an error of the HTTP client, which shows the whole header.
+  if (!/^[\x21-\x7e]*$/.test(apiKey)) {
+    throw new SetupError('The API key contains white space or characters beyond ASCII: copy it again.')
+  }
+  let client: Promise<OpenAI> | null = null
+  // Loading the package takes 60 to 100 ms: not at the start of a process that may never ask.
+  return () => {
+    client ??= import('openai').then(
+      ({ OpenAI }) =>
+        new OpenAI({
+          apiKey,
+          baseURL: baseUrl,
+          // The callers repeat: they know about all requests under way and about Retry-After.
+          maxRetries: 0,
+          // Later than our own deadline, which unlike this one covers the body of the answer.
+          timeout: timeoutMs + 1000,
+          logLevel: 'off',
+          // Otherwise the variables OPENAI_ORG_ID and OPENAI_PROJECT_ID would be sent to whoever runs the base URL.
+          ...(baseUrl === officialUrl ? {} : { organization: null, project: null }),
+        }),
+    )
+    return client
   }
 }
 
@@ -193,17 +205,18 @@ function decoded(embedding: unknown): unknown {
   return new Float32Array(Uint8Array.from(bytes).buffer)
 }
 
-function isRefusal(status: number): boolean {
+/** Whether it is the request that the server objects to. */
+export function isRefusal(status: number): boolean {
   return status === 400 || status === 422
 }
 
 function refusesBase64(error: unknown): boolean {
-  const answer = httpFailure(error)
+  const answer = openAiFailure(error)
   return answer !== null && isRefusal(answer.status) && /encoding.?format|base64/i.test(answer.message)
 }
 
 /** An APIError of the package, told by its shape so that the package need not be loaded to see none. */
-function httpFailure(error: unknown): HttpFailure | null {
+export function openAiFailure(error: unknown): HttpFailure | null {
   if (!(error instanceof Error) || !('status' in error) || !('headers' in error)) return null
   const { status, headers, message } = error
   if (typeof status !== 'number' || !(headers instanceof Headers)) return null

@@ -18,6 +18,8 @@ export interface Advice {
 }
 
 export interface RemoteOptions {
+  /** What is asked, as errors of the configuration name it, e.g. 'embedding provider'. */
+  role: string
   baseUrl: string
   model: string
   /** From sending to the last byte of the answer, in milliseconds. */
@@ -29,8 +31,8 @@ export interface RemoteOptions {
   advice(answer: HttpFailure): Advice | null
 }
 
-/** What the providers over HTTP have in common: deadline, abort, which texts are sent, and the mapping of failures. */
-export class RemoteEmbeddings {
+/** What everything that is asked over HTTP has in common: base URL, deadline, abort, and the mapping of failures. */
+export class RemoteClient {
   /** For error messages, e.g. 'api.openai.com (text-embedding-3-small)'. */
   readonly source: string
   readonly #options: RemoteOptions
@@ -39,72 +41,33 @@ export class RemoteEmbeddings {
   /** @throws SetupError when the base URL or the time-out cannot be used. */
   constructor(options: RemoteOptions) {
     this.#options = options
+    const { role } = options
     const url = URL.canParse(options.baseUrl) ? new URL(options.baseUrl) : null
     if (url === null || !/^https?:$/.test(url.protocol)) {
       // The value itself may contain a password.
-      throw new SetupError(
-        'The base URL of the embedding provider is not a URL that begins with http:// or https://.',
-      )
+      throw new SetupError(`The base URL of the ${role} is not a URL that begins with http:// or https://.`)
     }
     if (url.username !== '' || url.password !== '') {
       // fetch refuses such a URL, with an error that shows it whole.
       throw new SetupError(
-        `The base URL of the embedding provider (${url.host}) contains a user name or a password: leave them out.`,
+        `The base URL of the ${role} (${url.host}) contains a user name or a password: leave them out.`,
       )
     }
     if (!(options.timeoutMs > 0 && options.timeoutMs < 2 ** 31)) {
       throw new SetupError(
-        `Time-out of the embedding provider: found ${options.timeoutMs}, expected milliseconds above 0.`,
+        `Time-out of the ${role}: found ${options.timeoutMs}, expected milliseconds above 0.`,
       )
     }
     this.source = `${url.host} (${options.model})`
   }
 
   /**
-   * One request for all texts that are not blank; null for those that are, because providers refuse the whole request
-   * for an empty text.
-   * @param send does the request and gives the vectors as they came. Its signal ends when the caller's does, when the
-   * time is over, or at `close`.
-   * @param dimensions expected, null if unknown.
+   * One request, ended by the deadline, by the caller's signal or by `close`, whichever comes first.
+   * @param send does the request and reads the whole answer. Its signal is the one that ends it.
    * @throws ProviderError; whatever reason the caller's signal was aborted with.
    */
-  async embed(
-    texts: readonly string[],
-    dimensions: number | null,
-    signal: AbortSignal | undefined,
-    send: (texts: string[], signal: AbortSignal) => Promise<readonly AnsweredVector[]>,
-  ): Promise<(Float32Array | null)[]> {
-    const sent: string[] = []
-    const rows = texts.map((text) => {
-      if (text.trim() === '') return null
-      // Half of a surrogate pair: some servers cannot decode the request then, and refuse all of its texts.
-      return sent.push(text.replace(/\p{Surrogate}/gu, '\uFFFD')) - 1
-    })
+  async request<T>(signal: AbortSignal | undefined, send: (signal: AbortSignal) => Promise<T>): Promise<T> {
     signal?.throwIfAborted()
-    if (sent.length === 0) return rows.map(() => null)
-    const answer = await this.#withDeadline(signal, (inner) => send(sent, inner))
-    const vectors = checkVectors(answer, { count: sent.length, dimensions, source: this.source })
-    return rows.map((row) => (row === null ? null : (vectors[row] ?? null)))
-  }
-
-  /** A BAD_ANSWER for something whose very shape is wrong. */
-  badShape(answer: unknown, expected: string): ProviderError {
-    const found = typeof answer === 'string' ? answer : (JSON.stringify(answer) ?? String(answer))
-    return new ProviderError(
-      'BAD_ANSWER',
-      `Answer of ${this.source}: found ${this.#excerpt(found)}, expected ${expected}. Is the base URL right?`,
-    )
-  }
-
-  /** Ends the requests under way; later ones fail. */
-  close(): void {
-    this.#closing.abort()
-  }
-
-  async #withDeadline<T>(
-    signal: AbortSignal | undefined,
-    send: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
     // Not AbortSignal.any with AbortSignal.timeout: in Node 20 the combined signal can be garbage collected before it
     // fires, and the time-outs of the client libraries end with the headers: a body that stalls would hang for ever.
     const controller = new AbortController()
@@ -142,6 +105,25 @@ export class RemoteEmbeddings {
     }
   }
 
+  /** An error about an answer that came: names who gave it, hides the secrets, shows at most 500 characters. */
+  answerError(failure: ProviderFailure, what: string): ProviderError {
+    return new ProviderError(failure, `Answer of ${this.source}: ${this.#excerpt(what, 500)}`)
+  }
+
+  /** A BAD_ANSWER for something whose very shape is wrong. */
+  badShape(answer: unknown, expected: string): ProviderError {
+    const found = typeof answer === 'string' ? answer : (JSON.stringify(answer) ?? String(answer))
+    return new ProviderError(
+      'BAD_ANSWER',
+      `Answer of ${this.source}: found ${this.#excerpt(found)}, expected ${expected}. Is the base URL right?`,
+    )
+  }
+
+  /** Ends the requests under way; later ones fail. */
+  close(): void {
+    this.#closing.abort()
+  }
+
   #failure(error: unknown): ProviderError {
     if (error instanceof ProviderError) return error
     const answer = this.#options.httpFailure(error)
@@ -171,11 +153,41 @@ export class RemoteEmbeddings {
     )
   }
 
-  #excerpt(text: string): string {
+  #excerpt(text: string, length = 200): string {
     let shown = text
     for (const secret of this.#options.secrets) if (secret !== '') shown = shown.replaceAll(secret, '[key]')
     shown = shown.replace(/\s+/g, ' ').trim()
-    return shown.length <= 200 ? shown : `${shown.slice(0, 200)}…`
+    return shown.length <= length ? shown : `${shown.slice(0, length)}…`
+  }
+}
+
+/** What the embedding providers over HTTP have in common: which texts are sent, and what must come back. */
+export class RemoteEmbeddings extends RemoteClient {
+  /**
+   * One request for all texts that are not blank; null for those that are, because providers refuse the whole request
+   * for an empty text.
+   * @param send does the request and gives the vectors as they came. Its signal ends when the caller's does, when the
+   * time is over, or at `close`.
+   * @param dimensions expected, null if unknown.
+   * @throws ProviderError; whatever reason the caller's signal was aborted with.
+   */
+  async embed(
+    texts: readonly string[],
+    dimensions: number | null,
+    signal: AbortSignal | undefined,
+    send: (texts: string[], signal: AbortSignal) => Promise<readonly AnsweredVector[]>,
+  ): Promise<(Float32Array | null)[]> {
+    const sent: string[] = []
+    const rows = texts.map((text) => {
+      if (text.trim() === '') return null
+      // Half of a surrogate pair: some servers cannot decode the request then, and refuse all of its texts.
+      return sent.push(text.replace(/\p{Surrogate}/gu, '\uFFFD')) - 1
+    })
+    signal?.throwIfAborted()
+    if (sent.length === 0) return rows.map(() => null)
+    const answer = await this.request(signal, (inner) => send(sent, inner))
+    const vectors = checkVectors(answer, { count: sent.length, dimensions, source: this.source })
+    return rows.map((row) => (row === null ? null : (vectors[row] ?? null)))
   }
 }
 

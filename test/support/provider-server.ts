@@ -9,7 +9,10 @@ export interface ProviderRequest {
   protocol: 'openai' | 'ollama'
   headers: IncomingMessage['headers']
   model: string
+  /** To embed; none where it is a chat. */
   texts: string[]
+  /** Of a chat; none where it is texts to embed. */
+  messages: { role: string; content: string }[]
   /** The whole body. */
   body: Record<string, unknown>
   /** Counted from 1. */
@@ -32,6 +35,18 @@ export interface Fault {
   end?: 'hang' | 'stall' | 'reset'
 }
 
+/** What a chat model says. */
+export interface ChatReply {
+  /** OpenAI: null for no content. */
+  text: string | null
+  /** OpenAI's `finish_reason`, Ollama's `done_reason`; 'stop' if left out. */
+  finish?: string
+  /** OpenAI only. */
+  refusal?: string
+  /** 100 and 10 if left out. */
+  usage?: { tokensIn: number; tokensOut: number }
+}
+
 export interface ProviderServerOptions {
   /** Length of the vectors where the request does not ask for another. */
   dimensions?: number
@@ -39,6 +54,10 @@ export interface ProviderServerOptions {
   latencyMs?: number
   /** Asked at every request; null: all goes right. The answer waits until this says so. */
   fault?(request: ProviderRequest): Fault | null | Promise<Fault | null>
+  /** The vector of a text; `hashVector` unless given. */
+  vector?(text: string, dimensions: number): number[]
+  /** Answers chats; without it the model has nothing to say. */
+  chat?(request: ProviderRequest): ChatReply
 }
 
 /**
@@ -57,9 +76,17 @@ export function hashVector(text: string, dimensions: number): number[] {
   return centred.map((value) => value / norm)
 }
 
+const protocols: Record<string, ProviderRequest['protocol']> = {
+  '/v1/embeddings': 'openai',
+  '/v1/chat/completions': 'openai',
+  '/api/embed': 'ollama',
+  '/api/chat': 'ollama',
+}
+
 /**
- * An embedding server on a free port of this machine that speaks OpenAI's protocol (`/v1/embeddings`) and Ollama's
- * (`/api/embed`), with faults on demand and a configurable latency. Ends with `await using` or `close()`.
+ * A server on a free port of this machine that embeds and chats in OpenAI's protocol (`/v1/embeddings`,
+ * `/v1/chat/completions`) and Ollama's (`/api/embed`, `/api/chat`), with faults on demand and a configurable latency.
+ * Ends with `await using` or `close()`.
  */
 export class ProviderServer {
   requests = 0
@@ -110,8 +137,8 @@ export class ProviderServer {
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const isOllama = request.url === '/api/embed'
-    if (request.method !== 'POST' || !(isOllama || request.url === '/v1/embeddings')) {
+    const protocol = protocols[request.url ?? '']
+    if (request.method !== 'POST' || protocol === undefined) {
       response.writeHead(404, { 'content-type': 'text/plain' }).end('404 page not found')
       return
     }
@@ -119,12 +146,14 @@ export class ProviderServer {
     this.peakParallel = Math.max(this.peakParallel, this.#underWay)
     response.once('close', () => this.#underWay--)
     const body: Record<string, unknown> = JSON.parse((await buffer(request)).toString('utf8'))
-    const texts = [body.input].flat().map(String)
+    const isChat = Array.isArray(body.messages)
+    const texts = isChat ? [] : [body.input].flat().map(String)
     const received: ProviderRequest = {
-      protocol: isOllama ? 'ollama' : 'openai',
+      protocol,
       headers: request.headers,
       model: String(body.model),
       texts,
+      messages: Array.isArray(body.messages) ? body.messages.map(chatMessage) : [],
       body,
       number: ++this.requests,
     }
@@ -133,7 +162,8 @@ export class ProviderServer {
     const fault = (await this.options.fault?.(received)) ?? {}
     if (this.options.latencyMs) await delay(this.options.latencyMs)
     if (fault.end === 'hang') return
-    const answer = Buffer.from(fault.body ?? JSON.stringify(this.#answer(received, fault)))
+    const right = isChat ? this.#chatAnswer(received) : this.#answer(received, fault)
+    const answer = Buffer.from(fault.body ?? JSON.stringify(right))
     response.writeHead(fault.status ?? 200, {
       'content-type': 'application/json',
       'content-length': answer.length,
@@ -151,7 +181,8 @@ export class ProviderServer {
   #answer({ protocol, model, texts, body }: ProviderRequest, { edit = (all) => all }: Fault): unknown {
     const asked = body.dimensions
     const dimensions = typeof asked === 'number' ? asked : (this.options.dimensions ?? 64)
-    const vectors = texts.map((text) => hashVector(text, dimensions))
+    const vectorOf = this.options.vector ?? hashVector
+    const vectors = texts.map((text) => vectorOf(text, dimensions))
     if (protocol === 'ollama') return { model, embeddings: edit(vectors), prompt_eval_count: texts.length }
     const data = vectors.map((vector, index) => ({
       object: 'embedding',
@@ -160,6 +191,47 @@ export class ProviderServer {
     }))
     return { object: 'list', model, data: edit(data), usage: { prompt_tokens: 1, total_tokens: 1 } }
   }
+
+  #chatAnswer(request: ProviderRequest): unknown {
+    const reply: ChatReply = this.options.chat?.(request) ?? { text: '' }
+    const { text, finish = 'stop', refusal = null, usage = { tokensIn: 100, tokensOut: 10 } } = reply
+    const { model, protocol } = request
+    if (protocol === 'ollama') {
+      return {
+        model,
+        created_at: new Date().toISOString(),
+        message: { role: 'assistant', content: text },
+        done: true,
+        done_reason: finish,
+        prompt_eval_count: usage.tokensIn,
+        eval_count: usage.tokensOut,
+      }
+    }
+    return {
+      id: `chatcmpl-${request.number}`,
+      object: 'chat.completion',
+      created: Math.floor(Date.now() / 1000),
+      model,
+      choices: [
+        {
+          index: 0,
+          message: { role: 'assistant', content: text, refusal },
+          logprobs: null,
+          finish_reason: finish,
+        },
+      ],
+      usage: {
+        prompt_tokens: usage.tokensIn,
+        completion_tokens: usage.tokensOut,
+        total_tokens: usage.tokensIn + usage.tokensOut,
+      },
+    }
+  }
+}
+
+function chatMessage(message: unknown): { role: string; content: string } {
+  const { role, content } = Object(message)
+  return { role: String(role), content: String(content) }
 }
 
 function base64(vector: number[]): string {

@@ -4,19 +4,20 @@ import type { Database } from '../db/database.ts'
 import type { ProcessRecord } from '../jobs/processes.ts'
 import type { Logger } from '../log.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
-import { poolVectors, splitText, type TextPart } from './parts.ts'
+import { splitText, type TextPart } from './parts.ts'
 import {
   claimOwed,
   copyTwins,
   type EmbeddingResult,
   type OwedRow,
   owedChannel,
-  readVectorType,
   releaseLost,
   releaseRows,
   storeResults,
 } from './queue.ts'
 import type { EmbeddingSpace } from './spaces.ts'
+import { embedParts, packBy } from './texts.ts'
+import { readVectorType } from './vectors.ts'
 
 /** Embeds whatever is owed in one space, for as long as it runs. */
 export interface EmbeddingPipeline {
@@ -197,7 +198,7 @@ function createBatchWorker(options: {
   async function embedPack(texts: BatchText[]): Promise<void> {
     let vectors: (Float32Array | null)[]
     try {
-      vectors = await embedTexts(texts)
+      vectors = await embedParts(provider, space.dimensions, texts, signal)
       failuresInARow = 0
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error
@@ -205,33 +206,6 @@ function createBatchWorker(options: {
       return
     }
     await store(texts.flatMap((text, index) => text.rows.map((row) => toResult(row, vectors[index] ?? null))))
-  }
-
-  async function embedTexts(texts: readonly BatchText[]): Promise<(Float32Array | null)[]> {
-    const parts = texts.flatMap((text) => text.parts)
-    const vectors: (Float32Array | null)[] = []
-    for (const chunk of packParts(parts, limits)) {
-      vectors.push(
-        ...(await provider.embed(
-          chunk.map((part) => part.text),
-          signal,
-        )),
-      )
-    }
-    const wrong = vectors.find((vector) => vector && vector.length !== space.dimensions)
-    if (wrong) {
-      throw new ProviderError(
-        'MISCONFIGURED',
-        `${provider.model} answers with ${wrong.length} dimensions, but this database was embedded with ${space.dimensions}; ` +
-          'set the model and its dimensions back, or use another database',
-      )
-    }
-    let offset = 0
-    return texts.map((text) => {
-      const own = vectors.slice(offset, offset + text.parts.length)
-      offset += text.parts.length
-      return poolVectors(text.parts, own)
-    })
   }
 
   /** One text that the provider refuses must not hold up the others: halves the pack until it stands alone. */
@@ -302,43 +276,10 @@ const toFailure = (row: OwedRow, error: string): EmbeddingResult => ({
   error,
 })
 
-/** Fills requests in order, each within both limits; whatever is larger than a request by itself goes alone. */
-function packBy<Item>(
-  items: readonly Item[],
-  size: (item: Item) => { texts: number; tokens: number },
-  limits: { maxTextsPerRequest: number; maxTokensPerRequest: number },
-): Item[][] {
-  const packs: Item[][] = []
-  let texts = 0
-  let tokens = 0
-  for (const item of items) {
-    const own = size(item)
-    const last = packs.at(-1)
-    if (
-      last &&
-      texts + own.texts <= limits.maxTextsPerRequest &&
-      tokens + own.tokens <= limits.maxTokensPerRequest
-    ) {
-      last.push(item)
-      texts += own.texts
-      tokens += own.tokens
-    } else {
-      packs.push([item])
-      texts = own.texts
-      tokens = own.tokens
-    }
-  }
-  return packs
-}
-
 function packRequests(texts: readonly BatchText[], limits: EmbeddingProvider['limits']): BatchText[][] {
   const size = (text: BatchText) => ({
     texts: text.parts.length,
     tokens: text.parts.reduce((sum, part) => sum + part.tokens, 0),
   })
   return packBy(texts, size, limits)
-}
-
-function packParts(parts: readonly TextPart[], limits: EmbeddingProvider['limits']): TextPart[][] {
-  return packBy(parts, (part) => ({ texts: 1, tokens: part.tokens }), limits)
 }

@@ -1,5 +1,6 @@
-import type { Sql } from '../db/database.ts'
+import type { Sql, Transaction } from '../db/database.ts'
 import type { EntityKind } from './spaces.ts'
+import { vectorArrayBytes, vectorBytes } from './vectors.ts'
 
 /** A row that this process has leased and is to embed. */
 export interface OwedRow {
@@ -177,45 +178,21 @@ export async function releaseLost(
   )
 }
 
-/** The number that this database has given to pgvector's type `vector`; arrays of vectors in binary name it. */
-export async function readVectorType(sql: Sql): Promise<number> {
-  const [row] = await sql.query<{ type: number }>(`select 'vector'::regtype::oid::int as type`)
-  if (!row) throw new Error('the database has no type vector')
-  return row.type
-}
-
-/*
- * Vectors travel in Postgres's binary format; pg sends a Buffer as it is. As text a vector of 512 numbers is 5 KB, which
- * costs this process more to write, and the server almost as much to read, as everything else about a result.
+/**
+ * Stores vectors of texts that were just written, in the transaction that wrote them: they are READY as they appear. A
+ * row whose text is another one than the vector was made of stays owed.
  */
-
-/** A `vector`. */
-export function vectorBytes(vector: Float32Array): Buffer {
-  const bytes = Buffer.allocUnsafe(vectorLength(vector))
-  writeVector(bytes, 0, vector)
-  return bytes
-}
-
-/** A `vector[]`. */
-export function vectorArrayBytes(vectors: readonly (Float32Array | null)[], vectorType: number): Buffer {
-  const length = vectors.reduce((sum, vector) => sum + 4 + (vector ? vectorLength(vector) : 0), 20)
-  const bytes = Buffer.allocUnsafe(length)
-  // Dimensions, whether there are nulls, type of the elements, how many they are, number of the first.
-  const header = [1, vectors.includes(null) ? 1 : 0, vectorType, vectors.length, 1]
-  let at = 0
-  for (const field of header) at = bytes.writeInt32BE(field, at)
-  for (const vector of vectors) {
-    at = bytes.writeInt32BE(vector ? vectorLength(vector) : -1, at)
-    if (vector) at = writeVector(bytes, at, vector)
+export async function storeVectors(
+  transaction: Transaction,
+  spaceId: number,
+  vectors: readonly { kind: EntityKind; ownerId: string; text: string; vector: Float32Array }[],
+): Promise<void> {
+  for (const { kind, ownerId, text, vector } of vectors) {
+    await transaction.query(
+      `update embedding set status = 'READY', vector = $5::vector, embedded_at = clock_timestamp(), leased_by = null,
+         attempts = 0, next_attempt_at = null, last_error = null
+       where space_id = $1 and kind = $2 and owner_id = $3 and content_hash = text_hash($4)`,
+      [spaceId, kind, ownerId, text, vectorBytes(vector)],
+    )
   }
-  return bytes
-}
-
-const vectorLength = (vector: Float32Array) => 4 + vector.length * Float32Array.BYTES_PER_ELEMENT
-
-function writeVector(bytes: Buffer, offset: number, vector: Float32Array): number {
-  let at = bytes.writeInt16BE(vector.length, offset)
-  at = bytes.writeInt16BE(0, at)
-  for (const value of vector) at = bytes.writeFloatBE(value, at)
-  return at
 }

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
-import { vectorBytes } from '../embedding/queue.ts'
 import type { EmbeddingSpace } from '../embedding/spaces.ts'
+import { vectorBytes } from '../embedding/vectors.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
 
 const maxCached = 1000

@@ -2,6 +2,7 @@ import { Command, InvalidArgumentError } from 'commander'
 import { benchEmbedding } from './embedding.ts'
 import { type BenchPostgres, startPostgres } from './environment.ts'
 import { benchImport } from './import.ts'
+import { benchKnowledge } from './knowledge.ts'
 import { benchLocal } from './local.ts'
 import { describeRun, documentPath, type Report, toMarkdown, writeInto } from './report.ts'
 import { benchSearch } from './search.ts'
@@ -17,6 +18,7 @@ const onPostgres: Record<string, (postgres: BenchPostgres, options: Options) => 
   search: benchSearch,
   embedding: benchEmbedding,
   import: benchImport,
+  knowledge: benchKnowledge,
 }
 const onNothing: Record<string, (options: Options) => Promise<Report>> = {
   local: benchLocal,

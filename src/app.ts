@@ -1,4 +1,5 @@
 import type { Config } from './config.ts'
+import { startGrouping } from './conversations/group.ts'
 import { type Database, openDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
 import { type EmbeddingPipeline, startEmbeddingPipeline } from './embedding/pipeline.ts'
@@ -6,10 +7,16 @@ import { createProgressFeed } from './embedding/progress.ts'
 import { requestBackfill } from './embedding/requests.ts'
 import { type EntityKind, ensureActiveSpace } from './embedding/spaces.ts'
 import { errorMessage } from './errors.ts'
+import { extractHandler } from './extraction/extract-job.ts'
+import type { Extractor } from './extraction/extractor.ts'
+import { createLocalExtractor } from './extraction/local/extractor.ts'
+import { createModelExtractor } from './extraction/model/extractor.ts'
+import { startExtractionTrigger } from './extraction/trigger.ts'
 import { importHandler } from './ingest/import-job.ts'
 import { enterProcess } from './jobs/processes.ts'
 import { type JobHandler, startJobRunner } from './jobs/runner.ts'
 import type { Logger } from './log.ts'
+import { createChatModel } from './providers/chat/create.ts'
 import { createEmbeddingProvider } from './providers/create.ts'
 import { createQueryVectors } from './search/query-vectors.ts'
 import { createSearch } from './search/search.ts'
@@ -50,6 +57,8 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
   try {
     const provider = createEmbeddingProvider(config.embedding)
     stops.push(() => provider.close())
+    const extractor = createExtractor(config.extraction.extractor, log)
+    stops.push(() => extractor.close())
     const opening = openDatabase(config.database, {
       log,
       onFailure: fail,
@@ -75,9 +84,20 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       log,
     })
     stops.push(() => pipeline.stop())
-    const handlers = { IMPORT: importHandler(database), BACKFILL: backfillHandler(database, space.id) }
+    const grouping = await startGrouping(database, space, log)
+    stops.push(() => grouping.stop())
+    const { rules } = config.extraction
+    const handlers = {
+      IMPORT: importHandler(database, config.scoring),
+      BACKFILL: backfillHandler(database, space.id),
+      EXTRACT: extractHandler({ database, space, provider, extractor, rules }),
+    }
     const runner = await startJobRunner(database, handlers, log)
     stops.push(() => runner.stop())
+    if (config.extraction.isAutomatic) {
+      const trigger = await startExtractionTrigger(database, rules.trigger, log)
+      stops.push(() => trigger.stop())
+    }
     await process.setWorkers(runner.workerIds)
     if (!http) return { url: null, failed, stop }
 
@@ -85,7 +105,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     const progress = createProgressFeed(database, space, log)
     const server = await http.startApiServer(
       config.server,
-      { database, space, provider: config.embedding, search, progress },
+      { database, space, provider: config.embedding, scoring: config.scoring, search, progress },
       log,
     )
     stops.push(() => server.close())
@@ -95,6 +115,12 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     await stop()
     throw error
   }
+}
+
+function createExtractor(config: Config['extraction']['extractor'], log: Logger): Extractor {
+  return config.type === 'local'
+    ? createLocalExtractor()
+    : createModelExtractor({ chat: createChatModel(config), log })
 }
 
 function backfillHandler(database: Database, spaceId: number): JobHandler {

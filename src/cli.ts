@@ -1,7 +1,15 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { type App, startApp } from './app.ts'
 import { ApiClient } from './cli/client.ts'
-import { backfill, importPath, search, status, waitForEmbeddings } from './cli/commands.ts'
+import {
+  backfill,
+  extract,
+  importPath,
+  search,
+  showKnowledge,
+  status,
+  waitForEmbeddings,
+} from './cli/commands.ts'
 import { type Connection, connect } from './cli/connect.ts'
 import { runDemo } from './cli/demo.ts'
 import { paint, say, warn } from './cli/terminal.ts'
@@ -65,17 +73,41 @@ program
       .default('AUTO'),
   )
   .option('-s, --source <name>', 'name of the source; else what the export states, or the name of the file')
+  .option('-x, --extract', 'extract knowledge from what they bring, however old', false)
   .option('--no-wait', 'do not wait until everything is embedded (only beside a running server)')
-  .action((paths: string[], options: { format: string; source?: string; wait: boolean }) =>
+  .action((paths: string[], options: { format: string; source?: string; extract: boolean; wait: boolean }) =>
     withApi(async ({ client, isServer }) => {
       for (const path of paths) {
-        await importPath(client, path, { format: options.format, sourceName: options.source ?? null })
+        const { format, extract } = options
+        await importPath(client, path, { format, sourceName: options.source ?? null, extract })
       }
       if (!options.wait && isServer) return
       const coverage = await waitForEmbeddings(client)
       const failed = coverage.reduce((sum, kind) => sum + kind.failed, 0)
       if (failed > 0)
         throw new QuarryError(`${failed} texts could not be embedded; quarry status and the API say why`)
+    }),
+  )
+
+program
+  .command('extract')
+  .description('read messages for topics and atoms: those that are no noise and were not read before')
+  .addOption(
+    new Option('-l, --last <period>', 'the time up to now')
+      .choices(['24h', '7d', '30d'])
+      .conflicts(['from', 'to']),
+  )
+  .option('--from <moment>', 'sent from this moment on, such as 2026-05-04T09:30:00Z')
+  .option('--to <moment>', 'sent before this moment')
+  .action((options: { last?: string; from?: string; to?: string }) =>
+    withApi(async ({ client }) => {
+      const hasRange = options.from !== undefined || options.to !== undefined
+      await extract(client, {
+        last: hasRange ? null : `LAST_${(options.last ?? '24h').toUpperCase()}`,
+        from: options.from ?? null,
+        to: options.to ?? null,
+      })
+      await showKnowledge(client, 10)
     }),
   )
 
@@ -120,7 +152,9 @@ program
 
 program
   .command('demo')
-  .description('serve the API, import the sample chat, and answer three searches')
+  .description(
+    'serve the API, import the sample chat, extract what is known from it, and answer three searches',
+  )
   .action(async () => {
     const config = parseConfig(process.env)
     await serve(

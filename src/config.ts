@@ -1,5 +1,8 @@
 import { z } from 'zod'
 import { SetupError } from './errors.ts'
+import type { ExtractionRules } from './extraction/extract-job.ts'
+import type { ScoreRules } from './ingest/score.ts'
+import type { ChatModelConfig } from './providers/chat/create.ts'
 import type { EmbeddingProviderConfig } from './providers/create.ts'
 
 export type DatabaseConfig =
@@ -14,6 +17,14 @@ export type DatabaseConfig =
 export interface Config {
   database: DatabaseConfig
   embedding: EmbeddingProviderConfig
+  scoring: ScoreRules
+  extraction: {
+    /** Who reads messages for knowledge; local works by rules. */
+    extractor: { type: 'local' } | ChatModelConfig
+    rules: ExtractionRules
+    /** Whether it starts by itself when enough has come in. */
+    isAutomatic: boolean
+  }
   server: {
     host: string
     port: number
@@ -42,6 +53,46 @@ const count = (least: number, most: number) =>
     .min(least, `must be at least ${least}`)
     .max(most, `must be at most ${most}`)
 
+const share = z.coerce
+  .number({ error: 'must be a number' })
+  .min(0, 'must be at least 0')
+  .max(1, 'must be at most 1')
+const list = z
+  .string()
+  .default('')
+  .transform((text) => text.split(',').flatMap((entry) => entry.trim() || []))
+
+/** `name:number` entries, by name. */
+const named = <Name extends string>(names: readonly Name[]) =>
+  list.transform((entries, context) => {
+    const values: Partial<Record<Name, number>> = {}
+    for (const entry of entries) {
+      const [, name, value] = /^(\w+):(0(?:\.\d+)?|1(?:\.0+)?|\.\d+)$/.exec(entry) ?? []
+      if (names.includes(name as Name)) values[name as Name] = Number(value)
+      else
+        context.addIssue(
+          `has ${JSON.stringify(entry)}; expected name:number, 0..1, with a name of ${names.join(', ')}`,
+        )
+    }
+    return values
+  })
+
+const atomTypes = [
+  'PROBLEM',
+  'SOLUTION',
+  'DECISION',
+  'QUESTION',
+  'INSIGHT',
+  'PATTERN',
+  'REQUIREMENT',
+  'IDEA',
+  'BLOCKER',
+  'RISK',
+] as const
+const scoreWeights = { content: 0.4, author: 0.2, recency: 0.2, topic: 0.2 }
+const scoreThresholds = { noise: 0.3, signal: 0.6 }
+const keysOf = <Key extends string>(object: Record<Key, number>) => Object.keys(object) as Key[]
+
 const environment = z.object({
   DATABASE_URL: postgresUrl.optional(),
   QUARRY_DATABASE_POOL: count(2, 500).default(10),
@@ -54,13 +105,22 @@ const environment = z.object({
   OPENAI_EMBEDDING_DIMENSIONS: count(1, 4000).optional(),
   OLLAMA_BASE_URL: httpUrl.default('http://127.0.0.1:11434'),
   OLLAMA_EMBEDDING_MODEL: z.string().default('nomic-embed-text'),
+  QUARRY_SCORE_WEIGHTS: named(keysOf(scoreWeights)),
+  QUARRY_SCORE_THRESHOLDS: named(keysOf(scoreThresholds)),
+  QUARRY_IMPORTANT_AUTHORS: list,
+  QUARRY_EXTRACTION_PROVIDER: z.enum(['local', 'openai', 'ollama']).default('local'),
+  OPENAI_EXTRACTION_MODEL: z.string().default('gpt-4.1-mini'),
+  OLLAMA_EXTRACTION_MODEL: z.string().default('llama3.1'),
+  QUARRY_AUTO_EXTRACT: z.enum(['on', 'off']).default('on'),
+  QUARRY_EXTRACTION_MESSAGES: count(5, 100).default(10),
+  QUARRY_EXTRACTION_WINDOW_HOURS: count(1, 168).default(24),
+  QUARRY_EXTRACTION_PATIENCE_HOURS: count(1, 168).default(4),
+  QUARRY_EXTRACTION_BATCH: count(5, 500).default(50),
+  QUARRY_EXTRACTION_MIN_CONFIDENCE: share.default(0.7),
+  QUARRY_AUTO_APPROVE: named(atomTypes),
   HOST: z.string().default('127.0.0.1'),
   PORT: count(0, 65535).default(4000),
-  QUARRY_CORS_ORIGINS: z
-    .string()
-    .default('')
-    .transform((list) => list.split(',').flatMap((origin) => origin.trim() || []))
-    .pipe(z.array(httpUrl)),
+  QUARRY_CORS_ORIGINS: list.pipe(z.array(httpUrl)),
   QUARRY_MAX_BODY_KB: count(16, 100 * KIB).default(8 * KIB),
   QUARRY_MAX_UPLOAD_MB: count(1, 100 * KIB).default(2 * KIB),
   QUARRY_LOG_LEVEL: z.enum(logLevels).default('info'),
@@ -78,11 +138,17 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   const mistakes = parsed.success
     ? []
     : parsed.error.issues.map((issue) => `${issue.path[0]?.toString()}: ${issue.message}`)
-  if (set.QUARRY_EMBEDDING_PROVIDER === 'openai' && !set.OPENAI_API_KEY) {
-    mistakes.push(
-      'OPENAI_API_KEY: is needed for QUARRY_EMBEDDING_PROVIDER=openai (any value for a server without keys)',
-    )
+  for (const name of ['QUARRY_EMBEDDING_PROVIDER', 'QUARRY_EXTRACTION_PROVIDER'] as const) {
+    if (set[name] !== 'openai' || set.OPENAI_API_KEY) continue
+    mistakes.push(`OPENAI_API_KEY: is needed for ${name}=openai (any value for a server without keys)`)
   }
+  const weights = { ...scoreWeights, ...parsed.data?.QUARRY_SCORE_WEIGHTS }
+  const sum = Object.values(weights).reduce((a, b) => a + b, 0)
+  if (Math.abs(sum - 1) > 0.001)
+    mistakes.push(`QUARRY_SCORE_WEIGHTS: together with the defaults they make ${sum.toFixed(3)}; must make 1`)
+  const thresholds = { ...scoreThresholds, ...parsed.data?.QUARRY_SCORE_THRESHOLDS }
+  if (thresholds.noise > thresholds.signal)
+    mistakes.push('QUARRY_SCORE_THRESHOLDS: noise must not lie above signal')
   if (!parsed.success || mistakes.length > 0) {
     throw new SetupError(`The configuration has mistakes:\n${mistakes.map((line) => `  ${line}`).join('\n')}`)
   }
@@ -92,6 +158,21 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       ? { kind: 'postgres', url: variables.DATABASE_URL, poolSize: variables.QUARRY_DATABASE_POOL }
       : { kind: 'embedded', dataDir: variables.QUARRY_DATA_DIR },
     embedding: embeddingConfig(variables),
+    scoring: { weights, thresholds, importantAuthors: variables.QUARRY_IMPORTANT_AUTHORS },
+    extraction: {
+      extractor: extractorConfig(variables),
+      rules: {
+        trigger: {
+          messages: variables.QUARRY_EXTRACTION_MESSAGES,
+          windowHours: variables.QUARRY_EXTRACTION_WINDOW_HOURS,
+          patienceHours: variables.QUARRY_EXTRACTION_PATIENCE_HOURS,
+        },
+        batchSize: variables.QUARRY_EXTRACTION_BATCH,
+        minConfidence: variables.QUARRY_EXTRACTION_MIN_CONFIDENCE,
+        autoApprove: variables.QUARRY_AUTO_APPROVE,
+      },
+      isAutomatic: variables.QUARRY_AUTO_EXTRACT === 'on',
+    },
     server: {
       host: variables.HOST,
       port: variables.PORT,
@@ -120,5 +201,21 @@ function embeddingConfig(variables: z.infer<typeof environment>): EmbeddingProvi
       }
     case 'ollama':
       return { type: 'ollama', baseUrl: variables.OLLAMA_BASE_URL, model: variables.OLLAMA_EMBEDDING_MODEL }
+  }
+}
+
+function extractorConfig(variables: z.infer<typeof environment>): Config['extraction']['extractor'] {
+  switch (variables.QUARRY_EXTRACTION_PROVIDER) {
+    case 'local':
+      return { type: 'local' }
+    case 'openai':
+      return {
+        type: 'openai',
+        apiKey: variables.OPENAI_API_KEY ?? '',
+        baseUrl: variables.OPENAI_BASE_URL ?? null,
+        model: variables.OPENAI_EXTRACTION_MODEL,
+      }
+    case 'ollama':
+      return { type: 'ollama', baseUrl: variables.OLLAMA_BASE_URL, model: variables.OLLAMA_EXTRACTION_MODEL }
   }
 }

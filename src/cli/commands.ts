@@ -49,9 +49,11 @@ const coverageFields = 'kind total ready pending stale failed skipped percentRea
 export interface ImportOptions {
   format: string
   sourceName: string | null
+  /** Whether knowledge is extracted from what it brings. */
+  extract: boolean
 }
 
-/** Imports one file or folder and shows how it goes. Returns the ended job. */
+/** Imports one file or folder, extracts it if asked to, and shows how it goes. Returns the ended import. */
 export async function importPath(
   client: ApiClient,
   path: string,
@@ -60,19 +62,21 @@ export async function importPath(
   const { filePath, name, cleanUp } = await asFile(path)
   try {
     const { importChat } = await client.upload<{ importChat: { job?: { id: string }; message?: string } }>(
-      `mutation Import($file: File!, $format: ChatFormat, $sourceName: String) {
-         importChat(input: { file: $file, format: $format, sourceName: $sourceName }) {
+      `mutation Import($file: File!, $format: ChatFormat, $sourceName: String, $extract: Boolean) {
+         importChat(input: { file: $file, format: $format, sourceName: $sourceName, extract: $extract }) {
            ... on ImportChatPayload { job { id } }
            ... on UserError { message }
          }
        }`,
-      { format: options.format, sourceName: options.sourceName },
+      { ...options },
       filePath,
       name,
     )
     if (!importChat.job) throw new InvalidInputError(importChat.message ?? 'The import was refused')
     const job = await followJob(client, importChat.job.id, `Importing ${basename(path)}`)
     reportImport(job)
+    const extractJobId = job.result?.extractJobId
+    if (typeof extractJobId === 'string') await followExtraction(client, extractJobId)
     return job
   } finally {
     await cleanUp()
@@ -310,6 +314,107 @@ export async function status(client: ApiClient): Promise<void> {
       ]),
     ),
   )
+}
+
+/** What to extract: the time up to now, or from one moment to another. */
+export interface ExtractOptions {
+  last: string | null
+  from: string | null
+  to: string | null
+}
+
+/** Starts an extraction and follows it. Returns the ended job. */
+export async function extract(client: ApiClient, period: ExtractOptions): Promise<FinishedJob> {
+  const { extractKnowledge } = await client.request<{
+    extractKnowledge: { job?: { id: string }; message?: string }
+  }>(
+    `mutation Extract($period: PeriodInput!) {
+       extractKnowledge(input: { period: $period }) {
+         ... on ExtractKnowledgePayload { job { id } }
+         ... on UserError { message }
+       }
+     }`,
+    { period },
+  )
+  if (!extractKnowledge.job)
+    throw new InvalidInputError(extractKnowledge.message ?? 'The extraction was refused')
+  return followExtraction(client, extractKnowledge.job.id)
+}
+
+async function followExtraction(client: ApiClient, jobId: string): Promise<FinishedJob> {
+  // Conversations are found by meaning, too: the extraction waits for the embeddings, and so does the reader.
+  await waitForEmbeddings(client)
+  const job = await followJob(client, jobId, 'Extracting')
+  const result = job.result as {
+    topicsCreated?: number
+    atomsCreated?: number
+    linksCreated?: number
+    revisionsProposed?: number
+    failures?: { messages: number; reason: string }[]
+  } | null
+  if (job.state === 'SUCCEEDED' && job.total === 0) say('Nothing new to extract.')
+  else {
+    const { topicsCreated = 0, atomsCreated = 0, linksCreated = 0, revisionsProposed = 0 } = result ?? {}
+    const counts = `${topicsCreated} topics, ${atomsCreated} atoms, ${linksCreated} links, ${revisionsProposed} revisions`
+    say(`${paint.bold(counts)} from ${job.succeeded} messages`)
+  }
+  for (const { messages, reason } of result?.failures ?? []) {
+    warn(paint.yellow(`${messages} messages could not be read: ${reason}`))
+  }
+  if (job.state !== 'SUCCEEDED') throw new QuarryError(job.error ?? `The extraction ended as ${job.state}`)
+  return job
+}
+
+interface KnowledgeAnswer {
+  topics: { nodes: { name: string; keywords: string[]; messages: { nodes: unknown[] } }[] }
+  atoms: {
+    nodes: {
+      type: string
+      title: string
+      confidence: number | null
+      extractedBy: string | null
+      citations: { quote: string; message: { author: string; sentAt: string } }[]
+      links: { nodes: { type: string; to: { type: string; title: string } }[] }
+    }[]
+  }
+}
+
+/** Prints the newest topics, and atoms with the words that prove them and one of their links; linked ones first. */
+export async function showKnowledge(client: ApiClient, count: number): Promise<void> {
+  const { topics, atoms } = await client.request<KnowledgeAnswer>(
+    `query Knowledge {
+       topics(first: 8, orderBy: { field: CREATED_AT, direction: DESC }) {
+         nodes { name keywords messages(first: 100) { nodes { id } } }
+       }
+       atoms(first: 100) {
+         nodes {
+           type title confidence extractedBy
+           citations { quote message { author sentAt } }
+           links(direction: OUT) { nodes { type to { type title } } }
+         }
+       }
+     }`,
+  )
+  say(paint.bold('Topics'))
+  for (const topic of topics.nodes) {
+    say(
+      `  ${topic.name} ${paint.dim(`${topic.messages.nodes.length} messages; ${topic.keywords.join(', ')}`)}`,
+    )
+  }
+  say(paint.bold('Atoms'))
+  const isLinked = (atom: (typeof atoms.nodes)[number]) =>
+    atom.links.nodes.some(({ type }) => type !== 'RELATES_TO')
+  const shown = [...atoms.nodes].sort((a, b) => Number(isLinked(b)) - Number(isLinked(a))).slice(0, count)
+  for (const { type, title, confidence, citations, links } of shown) {
+    say(`  ${paint.cyan(type)} ${title} ${paint.dim(confidence === null ? '' : confidence.toFixed(2))}`)
+    for (const { quote, message } of citations.slice(0, 2)) {
+      const words = quote.replace(/\s+/g, ' ')
+      say(`      ${paint.dim(`${message.author}, ${message.sentAt.slice(0, 10)}:`)} "${words.slice(0, 160)}"`)
+    }
+    for (const link of links.nodes.slice(0, 1)) {
+      say(`      ${paint.green(`${link.type} ${link.to.type}`)} ${link.to.title}`)
+    }
+  }
 }
 
 /** Starts a backfill and follows it. Returns the ended job. */

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import type { ApiClient } from './client.ts'
-import { importPath, search, waitForEmbeddings } from './commands.ts'
+import { importPath, search, showKnowledge, waitForEmbeddings } from './commands.ts'
 import { paint, say } from './terminal.ts'
 
 const sampleChat = fileURLToPath(new URL('../../examples/sample-chat.jsonl', import.meta.url))
@@ -12,10 +12,14 @@ const exampleQueries = [
   'customers receive their money back when they cancel early',
 ]
 
-/** Imports the sample chat, embeds it, and answers three searches. */
+const atomsShown = 5
+
+/** Imports the sample chat, embeds it, extracts what is known from it, and answers three searches. */
 export async function runDemo(client: ApiClient): Promise<void> {
-  await importPath(client, sampleChat, { format: 'JSONL', sourceName: 'Sample chat' })
+  await importPath(client, sampleChat, { format: 'JSONL', sourceName: 'Sample chat', extract: true })
   await waitForEmbeddings(client)
+  say()
+  await showKnowledge(client, atomsShown)
   for (const query of exampleQueries) {
     say()
     say(`${paint.dim('Search:')} ${paint.bold(query)}`)

@@ -12,10 +12,11 @@ export const messageColumns = `id, source_id as "sourceId", channel, external_id
   updated_at as "updatedAt"`
 
 export const atomColumns = `id, type, title, content, confidence, review_state as "reviewState",
-  archived_at as "archivedAt", created_at as "createdAt", updated_at as "updatedAt"`
+  archived_at as "archivedAt", created_at as "createdAt", updated_at as "updatedAt", extracted_by as "extractedBy",
+  extraction_model as "extractionModel", job_id as "jobId", review_note as "reviewNote"`
 
-export const topicColumns = `id, name, description, keywords, color, icon, archived_at as "archivedAt",
-  created_at as "createdAt", updated_at as "updatedAt"`
+export const topicColumns = `id, name, key, description, keywords, color, icon, archived_at as "archivedAt",
+  created_at as "createdAt", updated_at as "updatedAt", extracted_by as "extractedBy", job_id as "jobId"`
 
 /** SQL: the row of a kind as JSON under these names, for statements that find rows of several kinds at once. */
 export function rowAsJson(kind: keyof typeof readers, id: string): string {

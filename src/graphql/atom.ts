@@ -1,13 +1,15 @@
 import { prismaConnectionHelpers } from '@pothos/plugin-prisma'
 import type { Atom, AtomType, ReviewState } from '../db/generated/prisma/client.ts'
 import { InvalidInputError, NotFoundError } from '../errors.ts'
-import { createAtom, updateAtom } from '../knowledge/atoms.ts'
+import { archiveAtom, createAtom, deleteAtoms, reviewAtom, updateAtom } from '../knowledge/atoms.ts'
 import { builder, OrderDirection } from './builder.ts'
+import type { Context } from './context.ts'
 import { addEmbeddingFields } from './embedding.ts'
 import { requireCount, requireText } from './input.ts'
+import { ProviderTypeEnum } from './provider.ts'
 import { TopicConnection, TopicNode } from './topic.ts'
 
-const limits = { title: 500, content: 100_000, topics: 50 } as const
+const limits = { title: 500, content: 100_000, topics: 50, note: 2000, deleted: 100 } as const
 
 export const AtomTypeEnum = builder.enumType('AtomType', {
   description: 'What an atom is.',
@@ -62,6 +64,19 @@ export const AtomNode = builder.prismaNode('Atom', {
       description: 'How sure whoever extracted it was, 0..1. Null if a person wrote it.',
     }),
     reviewState: t.expose('reviewState', { type: ReviewStateEnum, description: 'What people say to it.' }),
+    reviewNote: t.exposeString('reviewNote', {
+      nullable: true,
+      description: 'Why it was rejected. Null if nobody said.',
+    }),
+    extractedBy: t.expose('extractedBy', {
+      type: ProviderTypeEnum,
+      nullable: true,
+      description: 'What kind of extractor proposed it; LOCAL works by rules. Null if a person wrote it.',
+    }),
+    extractionModel: t.exposeString('extractionModel', {
+      nullable: true,
+      description: 'The model that proposed it, `rules` for LOCAL. Null if a person wrote it.',
+    }),
     archivedAt: t.expose('archivedAt', {
       type: 'DateTime',
       nullable: true,
@@ -193,7 +208,11 @@ builder.mutationField('createAtom', (t) =>
       }
       const topicIds = input.topicIds?.map(({ id }) => id) ?? []
       const atom = await database.transaction((transaction) =>
-        createAtom(transaction, input, confidence ?? null, topicIds),
+        createAtom(
+          transaction,
+          { ...input, confidence: confidence ?? null, reviewState: 'PENDING', topicIds },
+          null,
+        ),
       )
       return { atom }
     },
@@ -238,6 +257,96 @@ builder.mutationField('updateAtom', (t) =>
       }
       const atom = await database.transaction((transaction) => updateAtom(transaction, input.id.id, change))
       return { atom }
+    },
+  }),
+)
+
+/** A mutation that takes an atom's id, and perhaps more, and gives the atom as it is then. */
+function atomMutation(
+  name: string,
+  description: string,
+  change: (context: Context, id: string, input: { reason?: string | null }) => Promise<Atom>,
+  hasReason = false,
+): void {
+  const typeName = `${name.charAt(0).toUpperCase()}${name.slice(1)}`
+  const input = builder.inputType(`${typeName}Input`, {
+    description: 'Which atom.',
+    fields: (t) => ({
+      id: t.globalID({ for: AtomNode, required: true, description: 'The atom.' }),
+      ...(hasReason ? { reason: t.string({ description: `Why; at most ${limits.note} bytes.` }) } : {}),
+    }),
+  })
+  const payload = builder.objectRef<{ atom: Atom }>(`${typeName}Payload`).implement({
+    description: 'The atom as it is now.',
+    fields: (t) => ({
+      atom: t.field({ type: AtomNode, description: 'The atom.', resolve: ({ atom }) => atom }),
+    }),
+  })
+  builder.mutationField(name, (t) =>
+    t.field({
+      type: payload,
+      nullable: true,
+      description,
+      args: { input: t.arg({ type: input, required: true, description: 'The atom.' }) },
+      errors: { types: [InvalidInputError, NotFoundError] },
+      resolve: async (_root, { input }, context) => {
+        const { reason } = input as { reason?: string | null }
+        if (reason != null) requireText(reason, ['reason'], limits.note)
+        return { atom: await change(context, input.id.id, { reason: reason ?? null }) }
+      },
+    }),
+  )
+}
+
+atomMutation('approveAtom', 'Says that an atom holds.', ({ database }, id) =>
+  reviewAtom(database, id, 'APPROVED', null),
+)
+atomMutation(
+  'rejectAtom',
+  'Says that an atom does not hold. Searches leave it out, and it is not proposed again.',
+  ({ database }, id, { reason }) => reviewAtom(database, id, 'REJECTED', reason ?? null),
+  true,
+)
+atomMutation('archiveAtom', 'Puts an atom aside: lists and searches leave it out.', ({ database }, id) =>
+  archiveAtom(database, id, true),
+)
+atomMutation('restoreAtom', 'Takes an archived atom into use again.', ({ database }, id) =>
+  archiveAtom(database, id, false),
+)
+
+const DeleteAtomsInput = builder.inputType('DeleteAtomsInput', {
+  description: 'What to delete.',
+  fields: (t) => ({
+    ids: t.globalIDList({ for: AtomNode, required: true, description: `The atoms, 1..${limits.deleted}.` }),
+  }),
+})
+
+const DeleteAtomsPayload = builder.objectRef<{ ids: string[] }>('DeleteAtomsPayload').implement({
+  description: 'What was deleted.',
+  fields: (t) => ({
+    deletedAtomIds: t.globalIDList({
+      description:
+        'Ids of the atoms that were there and are gone, with their links, citations and revisions.',
+      resolve: ({ ids }) => ids.map((id) => ({ type: 'Atom', id })),
+    }),
+  }),
+})
+
+builder.mutationField('deleteAtoms', (t) =>
+  t.field({
+    type: DeleteAtomsPayload,
+    nullable: true,
+    description: 'Deletes atoms. Ids that do not exist are passed over.',
+    args: { input: t.arg({ type: DeleteAtomsInput, required: true, description: 'The atoms.' }) },
+    errors: { types: [InvalidInputError] },
+    resolve: async (_root, { input }, { database }) => {
+      requireCount(input.ids.length, ['ids'], 1, limits.deleted)
+      return {
+        ids: await deleteAtoms(
+          database,
+          input.ids.map(({ id }) => id),
+        ),
+      }
     },
   }),
 )

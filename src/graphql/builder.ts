@@ -92,10 +92,12 @@ const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const idPatterns = new Map(
   Object.entries({
     Atom: uuid,
+    AtomLink: uuid,
     EmbeddingSpace: /^[1-9]\d{0,8}$/,
     Job: uuid,
     Message: uuid,
     Provider: /^[a-z]+$/,
+    Revision: uuid,
     Source: uuid,
     Topic: uuid,
   }),

@@ -1,6 +1,7 @@
 import type { Database } from '../db/database.ts'
 import type { ProgressFeed } from '../embedding/progress.ts'
 import type { EmbeddingSpace } from '../embedding/spaces.ts'
+import type { ScoreRules } from '../ingest/score.ts'
 import type { EmbeddingProviderConfig } from '../providers/create.ts'
 import type { Search } from '../search/search.ts'
 import { createLoaders, type Loaders } from './loaders.ts'
@@ -12,6 +13,8 @@ export interface Services {
   space: EmbeddingSpace
   /** As configured by the environment. */
   provider: EmbeddingProviderConfig
+  /** How messages are scored when they are stored. */
+  scoring: ScoreRules
   search: Search
   progress: ProgressFeed
 }

@@ -29,6 +29,11 @@ const ImportChatInput = builder.inputType('ImportChatInput', {
       description:
         'Name of the Source; the one that the export states, or the name of the file, unless given.',
     }),
+    extract: t.boolean({
+      defaultValue: false,
+      description:
+        'Whether knowledge is extracted from what it brought, however old; `result.extractJobId` names the job.',
+    }),
   }),
 })
 
@@ -62,6 +67,7 @@ builder.mutationField('importChat', (t) =>
           bytes: file.size,
           format: input.format ?? 'AUTO',
           sourceName: input.sourceName ?? null,
+          extract: input.extract ?? false,
         },
         file.stream() as unknown as AsyncIterable<Uint8Array>,
       )

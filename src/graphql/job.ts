@@ -1,3 +1,4 @@
+import { encodeGlobalID } from '@pothos/plugin-relay'
 import { Repeater } from 'graphql-yoga'
 import { createBell } from '../bell.ts'
 import type { Job, JobEvent } from '../db/generated/prisma/client.ts'
@@ -57,11 +58,12 @@ export const JobNode = builder.prismaNode('Job', {
       nullable: true,
       description: 'When it ended. Null until then.',
     }),
-    result: t.expose('result', {
+    result: t.field({
       type: 'JSON',
       nullable: true,
       description:
         'What came of it, by kind; of an IMPORT: format, source, created, updated, unchanged, rejected (the first 100). Null if there is nothing to say.',
+      resolve: ({ result }) => withGlobalIds(result),
     }),
     events: t.relatedConnection(
       'events',
@@ -130,6 +132,12 @@ builder.queryField('jobs', (t) =>
 /** The job as it is now. */
 export function readJob({ database }: Context, id: string): Promise<Job> {
   return database.prisma.job.findUniqueOrThrow({ where: { id } })
+}
+
+/** Jobs that a result names can be fetched like any other. */
+function withGlobalIds(result: unknown): unknown {
+  if (typeof result !== 'object' || result === null || !('extractJobId' in result)) return result
+  return { ...result, extractJobId: encodeGlobalID('Job', String(result.extractJobId)) }
 }
 
 const eventsAtOnce = 100

@@ -1,17 +1,31 @@
 import DataLoader from 'dataloader'
 import type { Sql } from '../db/database.ts'
-import type { Atom, Message, Topic } from '../db/generated/prisma/client.ts'
+import type { Atom, AtomLink, Message, Topic } from '../db/generated/prisma/client.ts'
 import { readRows } from '../db/rows.ts'
 import { type EmbeddingState, readStates } from '../embedding/coverage.ts'
 import type { EmbeddingSpace, EntityKind } from '../embedding/spaces.ts'
 import { findByIdentity } from '../ingest/messages.ts'
+import { readCitingAtoms } from '../knowledge/citations.ts'
+import { type LinksPage, readLinks } from '../knowledge/links.ts'
 import type { Search, SearchPage } from '../search/search.ts'
+import type { IdPage } from './id-pages.ts'
 
 export interface NeighboursKey {
+  /** Kind of the one whose neighbours are looked for. */
+  of: EntityKind
+  /** Kind of the neighbours. */
   kind: EntityKind
   id: string
   first: number
   threshold: number
+}
+
+export interface LinksKey extends LinksPage {
+  atomId: string
+}
+
+export interface CitingKey extends IdPage {
+  messageId: string
 }
 
 interface MessageIdentity {
@@ -27,6 +41,8 @@ export interface Loaders {
   /** A row of any kind; null if it does not exist. */
   row: DataLoader<{ kind: EntityKind; id: string }, Message | Atom | Topic | null, string>
   neighbours: DataLoader<NeighboursKey, SearchPage, string>
+  links: DataLoader<LinksKey, AtomLink[], string>
+  citingAtoms: DataLoader<CitingKey, Atom[], string>
 }
 
 const identityKey = (identity: MessageIdentity) =>
@@ -68,25 +84,62 @@ export function createLoaders(sql: Sql, space: EmbeddingSpace, search: Search): 
     ),
     neighbours: new DataLoader(
       async (keys) => {
-        const groups = groupBy(keys, ({ kind, first, threshold }) => `${kind} ${first} ${threshold}`)
+        const groups = groupBy(
+          keys,
+          ({ of, kind, first, threshold }) => `${of} ${kind} ${first} ${threshold}`,
+        )
         const pages = await Promise.all(
           [...groups].map(async ([name, group]) => {
             const [key] = group
             if (!key) return []
             const ids = group.map(({ id }) => id)
-            const found = await search.neighbours(key.kind, ids, key.first, key.threshold)
+            const found = await search.neighbours(key.of, key.kind, ids, key.first, key.threshold)
             return [...found].map(([id, page]) => [`${name} ${id}`, page] as const)
           }),
         )
         const byKey = new Map(pages.flat())
         return keys.map((key) => {
-          const page = byKey.get(`${key.kind} ${key.first} ${key.threshold} ${key.id}`)
+          const page = byKey.get(`${key.of} ${key.kind} ${key.first} ${key.threshold} ${key.id}`)
           return page ?? new Error(`no neighbours were read for ${key.kind} ${key.id}`)
         })
       },
-      { cacheKeyFn: ({ kind, id, first, threshold }) => `${kind} ${first} ${threshold} ${id}` },
+      { cacheKeyFn: ({ of, kind, id, first, threshold }) => `${of} ${kind} ${first} ${threshold} ${id}` },
+    ),
+    links: pagesLoader(
+      ({ atomId }) => atomId,
+      (ids, page) => readLinks(sql, ids, page),
+    ),
+    citingAtoms: pagesLoader(
+      ({ messageId }) => messageId,
+      (ids, page) => readCitingAtoms(sql, ids, page),
     ),
   }
+}
+
+/**
+ * Reads the page of each owner's list, one statement for all that ask for the same page.
+ * @param read gives rows with their owner, in order
+ */
+function pagesLoader<Key extends object, Row extends { ownerId: string }>(
+  ownerOf: (key: Key) => string,
+  read: (ownerIds: readonly string[], page: Key) => Promise<Row[]>,
+): DataLoader<Key, Row[], string> {
+  const pageOf = (key: Key) =>
+    JSON.stringify(Object.entries(key).filter(([, value]) => value !== ownerOf(key)))
+  return new DataLoader(
+    async (keys) => {
+      const pages = await Promise.all(
+        [...groupBy(keys, pageOf)].map(async ([page, group]) => {
+          const [key] = group
+          const rows = key ? await read(group.map(ownerOf), key) : []
+          return [...groupBy(rows, ({ ownerId }) => `${page} ${ownerId}`)]
+        }),
+      )
+      const byKey = new Map(pages.flat())
+      return keys.map((key) => byKey.get(`${pageOf(key)} ${ownerOf(key)}`) ?? [])
+    },
+    { cacheKeyFn: (key) => JSON.stringify(key) },
+  )
 }
 
 /** Map.groupBy, which Node 20 does not have. */

@@ -247,7 +247,7 @@ builder.mutationField('ingestMessages', (t) =>
       'Stores messages. The same message again changes nothing; a new text under a known identity updates it.',
     args: { input: t.arg({ type: IngestMessagesInput, required: true, description: 'The messages.' }) },
     errors: { types: [InvalidInputError] },
-    resolve: async (_root, { input }, { database }): Promise<IngestPayload> => {
+    resolve: async (_root, { input }, { database, scoring }): Promise<IngestPayload> => {
       requireCount(input.messages.length, ['messages'], 1, maxMessagesPerCall)
       requireText(input.source.name, ['source', 'name'], sourceNameLimit)
       requireText(input.source.type, ['source', 'type'], sourceNameLimit)
@@ -273,7 +273,7 @@ builder.mutationField('ingestMessages', (t) =>
       }
       return database.transaction(async (transaction) => {
         const source = await ensureSource(transaction, input.source.name, input.source.type)
-        const outcome = await storeMessages(transaction, source.id, drafts)
+        const outcome = await storeMessages(transaction, scoring, source.id, drafts)
         const identities = drafts.map((draft) => ({
           sourceId: source.id,
           channel: draft.channel ?? '',
@@ -313,7 +313,7 @@ builder.mutationField('updateMessage', (t) =>
     description: 'Changes the text or author of a message.',
     args: { input: t.arg({ type: UpdateMessageInput, required: true, description: 'The change.' }) },
     errors: { types: [InvalidInputError, NotFoundError] },
-    resolve: async (_root, { input }, { database }) => {
+    resolve: async (_root, { input }, { database, scoring }) => {
       const violation = findViolation({
         externalId: '-',
         author: input.author ?? '-',
@@ -325,7 +325,10 @@ builder.mutationField('updateMessage', (t) =>
       })
       if (violation) throw new InvalidInputError(`${violation.field} ${violation.problem}`, [violation.field])
       const change = { content: input.content ?? null, author: input.author ?? null }
-      return { message: await updateMessage(database, input.id.id, change) }
+      const message = await database.transaction((transaction) =>
+        updateMessage(transaction, scoring, input.id.id, change),
+      )
+      return { message }
     },
   }),
 )

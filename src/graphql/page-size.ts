@@ -40,8 +40,8 @@ function requirePageSize(name: string, count: unknown): void {
 }
 
 const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
-/** What the Prisma plugin makes of the keys of this schema: a UUID, or a UUID and another one or a number. */
-const keyCursor = new RegExp(`^GPC:(?:S:${uuid}|T:\\["S:${uuid}","(?:S:${uuid}|[NI]:\\d{1,15})"\\])$`)
+/** What the Prisma plugin makes of the keys of this schema: a UUID, or a UUID and more of them or numbers. */
+const keyCursor = new RegExp(`^GPC:(?:S:${uuid}|T:\\["S:${uuid}"(?:,"(?:S:${uuid}|[NI]:\\d{1,15})")+\\])$`)
 
 function requireCursor(name: string, cursor: unknown): void {
   if (typeof cursor !== 'string') return

@@ -1,6 +1,6 @@
 import { builder } from './builder.ts'
 
-const ProviderTypeEnum = builder.enumType('ProviderType', {
+export const ProviderTypeEnum = builder.enumType('ProviderType', {
   description: 'How a provider is spoken to.',
   values: {
     LOCAL: { description: 'A model inside Quarry: no key, no network.' },

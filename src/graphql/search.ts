@@ -28,7 +28,7 @@ interface Connection {
   hasPreviousPage: boolean
 }
 
-const Searchable = builder.unionType('Searchable', {
+export const Searchable = builder.unionType('Searchable', {
   description: 'What a search can find.',
   types: [MessageNode, AtomNode, TopicNode],
   resolveType: (row) => ('sentAt' in row ? 'Message' : 'reviewState' in row ? 'Atom' : 'Topic'),
@@ -222,6 +222,7 @@ builder.queryField('search', (t) =>
 
 /** The nearest others of a node, by the stored vectors: the provider is never asked. */
 async function resolveNeighbours(
+  of: EntityKind,
   kind: EntityKind,
   id: string,
   first: number,
@@ -229,7 +230,7 @@ async function resolveNeighbours(
   context: Context,
 ): Promise<Connection> {
   try {
-    const key = { kind, id, first: first, threshold: requireThreshold(threshold) }
+    const key = { of, kind, id, first, threshold: requireThreshold(threshold) }
     const page = await context.loaders.neighbours.load(key)
     return await toConnection(page, context, { query: '', usesMeaning: true, hasPreviousPage: false })
   } catch (error) {
@@ -252,7 +253,7 @@ for (const [kind, node] of [
         threshold: t.arg.float({ defaultValue: 0.7, description: 'Least similarity, 0..1.' }),
       },
       resolve: (row, { first, threshold }, context) =>
-        resolveNeighbours(kind, row.id, first ?? 10, threshold ?? 0.7, context),
+        resolveNeighbours(kind, kind, row.id, first ?? 10, threshold ?? 0.7, context),
     }),
   )
   if (kind === 'TOPIC') continue
@@ -265,10 +266,20 @@ for (const [kind, node] of [
         threshold: t.arg.float({ defaultValue: 0.95, description: 'Least similarity, 0..1.' }),
       },
       resolve: (row, { first, threshold }, context) =>
-        resolveNeighbours(kind, row.id, first ?? 5, threshold ?? 0.95, context),
+        resolveNeighbours(kind, kind, row.id, first ?? 5, threshold ?? 0.95, context),
     }),
   )
 }
+
+builder.objectField(MessageNode, 'suggestedTopics', (t) =>
+  t.field({
+    type: SearchConnection,
+    description: 'Topics that are nearest to it in meaning, nearest first. Empty until it is embedded.',
+    args: { first: t.arg.int({ defaultValue: 3, description: `How many, 1..${pageSize.max}.` }) },
+    resolve: (row, { first }, context) =>
+      resolveNeighbours('MESSAGE', 'TOPIC', row.id, first ?? 3, 0, context),
+  }),
+)
 
 async function toConnection(
   page: SearchPage,

@@ -1,6 +1,6 @@
 import type { Topic } from '../db/generated/prisma/client.ts'
 import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
-import { createTopic, updateTopic } from '../knowledge/topics.ts'
+import { archiveTopic, createTopic, mergeTopics, updateTopic } from '../knowledge/topics.ts'
 import { builder, OrderDirection } from './builder.ts'
 import { addEmbeddingFields } from './embedding.ts'
 import { requireCount, requireText } from './input.ts'
@@ -35,7 +35,7 @@ export const TopicConnection = builder.connectionObject(
 
 addEmbeddingFields(TopicNode, 'TOPIC')
 
-const limits = { name: 200, description: 10_000, keywords: 50, keyword: 100, icon: 50 } as const
+const limits = { name: 200, description: 10_000, keywords: 50, keyword: 100, icon: 50, merged: 50 } as const
 
 const TopicFilter = builder.inputType('TopicFilter', {
   description: 'Which topics to list.',
@@ -116,14 +116,14 @@ builder.mutationField('createTopic', (t) =>
     errors: { types: [InvalidInputError, ConflictError] },
     resolve: async (_root, { input }, { database }) => {
       requireTopicFields(input)
-      const topic = await createTopic(database, {
+      const fields = {
         name: input.name,
         description: input.description ?? '',
         keywords: input.keywords ?? [],
         color: input.color ?? defaultColor,
         icon: input.icon ?? defaultIcon,
-      })
-      return { topic }
+      }
+      return { topic: await database.transaction((transaction) => createTopic(transaction, fields, null)) }
     },
   }),
 )
@@ -157,17 +157,85 @@ builder.mutationField('updateTopic', (t) =>
     errors: { types: [InvalidInputError, NotFoundError, ConflictError] },
     resolve: async (_root, { input }, { database }) => {
       requireTopicFields(input)
-      const topic = await updateTopic(database, input.id.id, {
+      const change = {
         name: input.name ?? null,
         description: input.description ?? null,
         keywords: input.keywords ?? null,
         color: input.color ?? null,
         icon: input.icon ?? null,
-      })
-      return { topic }
+      }
+      return {
+        topic: await database.transaction((transaction) => updateTopic(transaction, input.id.id, change)),
+      }
     },
   }),
 )
+
+const MergeTopicsInput = builder.inputType('MergeTopicsInput', {
+  description: 'Which topics become one.',
+  fields: (t) => ({
+    ids: t.globalIDList({
+      for: TopicNode,
+      required: true,
+      description: `The topics that go, 1..${limits.merged}.`,
+    }),
+    intoId: t.globalID({ for: TopicNode, required: true, description: 'The topic that remains.' }),
+  }),
+})
+
+const MergeTopicsPayload = builder.objectRef<{ topic: Topic }>('MergeTopicsPayload').implement({
+  description: 'The topic that remains.',
+  fields: (t) => ({
+    topic: t.field({ type: TopicNode, description: 'The topic.', resolve: ({ topic }) => topic }),
+  }),
+})
+
+builder.mutationField('mergeTopics', (t) =>
+  t.field({
+    type: MergeTopicsPayload,
+    nullable: true,
+    description:
+      'Merges topics into one: messages and atoms move, and what is extracted under their old names goes to it, too.',
+    args: { input: t.arg({ type: MergeTopicsInput, required: true, description: 'The topics.' }) },
+    errors: { types: [InvalidInputError, NotFoundError] },
+    resolve: async (_root, { input }, { database }) => {
+      requireCount(input.ids.length, ['ids'], 1, limits.merged)
+      const ids = input.ids.map(({ id }) => id)
+      return {
+        topic: await database.transaction((transaction) => mergeTopics(transaction, input.intoId.id, ids)),
+      }
+    },
+  }),
+)
+
+for (const [name, isArchived, description] of [
+  ['archiveTopic', true, 'Puts a topic aside: lists and searches leave it out.'],
+  ['restoreTopic', false, 'Takes an archived topic into use again.'],
+] as const) {
+  const typeName = `${name.charAt(0).toUpperCase()}${name.slice(1)}`
+  const input = builder.inputType(`${typeName}Input`, {
+    description: 'Which topic.',
+    fields: (t) => ({ id: t.globalID({ for: TopicNode, required: true, description: 'The topic.' }) }),
+  })
+  const payload = builder.objectRef<{ topic: Topic }>(`${typeName}Payload`).implement({
+    description: 'The topic as it is now.',
+    fields: (t) => ({
+      topic: t.field({ type: TopicNode, description: 'The topic.', resolve: ({ topic }) => topic }),
+    }),
+  })
+  builder.mutationField(name, (t) =>
+    t.field({
+      type: payload,
+      nullable: true,
+      description,
+      args: { input: t.arg({ type: input, required: true, description: 'The topic.' }) },
+      errors: { types: [InvalidInputError, NotFoundError] },
+      resolve: async (_root, { input }, { database }) => ({
+        topic: await archiveTopic(database, input.id.id, isArchived),
+      }),
+    }),
+  )
+}
 
 function requireTopicFields(input: {
   name?: string | null

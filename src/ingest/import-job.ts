@@ -12,6 +12,7 @@ import { detectFormat } from './formats/detect.ts'
 import type { ChatFile, ChatFormatName, ChatRecord, MessageDraft } from './formats/format.ts'
 import { ensureSource, storeMessages } from './messages.ts'
 import { findViolation } from './normalise.ts'
+import type { ScoreRules } from './score.ts'
 
 export interface ImportParams {
   fileName: string
@@ -19,6 +20,8 @@ export interface ImportParams {
   format: ChatFormatName | 'AUTO'
   /** Null: the name that the export states, else the file's. */
   sourceName: string | null
+  /** Whether knowledge is extracted from what it brought. */
+  extract: boolean
 }
 
 /** What an IMPORT job says of itself in `Job.result`. */
@@ -59,14 +62,15 @@ export async function startImport(
 }
 
 /** Reads the stored file and ingests its messages; goes on behind the last committed batch when it is run again. */
-export function importHandler(database: Database): JobHandler {
+export function importHandler(database: Database, rules: ScoreRules): JobHandler {
   return async ({ job, signal, log }) => {
     const params = job.params as unknown as ImportParams
     const folder = await mkdtemp(join(tmpdir(), 'quarry-import-'))
     try {
       const file = { name: params.fileName, path: join(folder, 'upload') }
       await pipeline(Readable.from(readChunks(database, job.id)), createWriteStream(file.path), { signal })
-      await importFile(database, job.id, file, params, job.result as unknown as ImportResult | null, signal)
+      const earlier = job.result as unknown as ImportResult | null
+      await importFile(database, rules, job.id, file, params, earlier, signal)
     } catch (error) {
       // A file that is no chat export will not become one: nothing can take it up again.
       if (error instanceof QuarryError) await deleteChunks(database, job.id)
@@ -74,14 +78,29 @@ export function importHandler(database: Database): JobHandler {
     } finally {
       await rm(folder, { recursive: true, force: true })
     }
-    await deleteChunks(database, job.id)
+    await database.transaction((transaction) => finishImport(transaction, job.id, params))
     log.info({ file: params.fileName }, 'Imported a chat')
     return 'done'
   }
 }
 
+/** The extraction is queued as the file goes: a crash loses neither and repeats neither. */
+async function finishImport(transaction: Transaction, jobId: string, params: ImportParams): Promise<void> {
+  await deleteChunks(transaction, jobId)
+  if (!params.extract) return
+  const [source] = await transaction.query<{ id: string }>(
+    `select s.id from job j join source s on s.name = j.result ->> 'source' and s.type = lower(j.result ->> 'format')
+     where j.id = $1`,
+    [jobId],
+  )
+  if (!source) return
+  const extractJobId = await enqueueJob(transaction, 'EXTRACT', { sourceId: source.id })
+  await addJobProgress(transaction, jobId, { succeeded: 0, failed: 0, skipped: 0 }, { extractJobId }, {})
+}
+
 async function importFile(
   database: Database,
+  rules: ScoreRules,
   jobId: string,
   file: ChatFile,
   params: ImportParams,
@@ -118,7 +137,10 @@ async function importFile(
     await storing
     signal.throwIfAborted()
     storing = database.transaction((transaction) =>
-      storeBatch(transaction, jobId, source.id, full, result, { bytesRead: read, bytes: params.bytes }),
+      storeBatch(transaction, rules, jobId, source.id, full, result, {
+        bytesRead: read,
+        bytes: params.bytes,
+      }),
     )
     storing.catch(() => {})
   }
@@ -169,6 +191,7 @@ function addRecord(batch: Batch, record: ChatRecord): void {
 /** Messages, counts and the place in the file change together: a crash between batches repeats or skips nothing. */
 async function storeBatch(
   transaction: Transaction,
+  rules: ScoreRules,
   jobId: string,
   sourceId: string,
   batch: Batch,
@@ -176,7 +199,7 @@ async function storeBatch(
   details: { bytesRead: number; bytes: number },
 ): Promise<void> {
   if (batch.records === 0) return
-  const outcome = await storeMessages(transaction, sourceId, batch.drafts)
+  const outcome = await storeMessages(transaction, rules, sourceId, batch.drafts)
   result.created += outcome.created
   result.updated += outcome.updated
   result.unchanged += outcome.unchanged

@@ -4,6 +4,7 @@ import type { Message, Source } from '../db/generated/prisma/client.ts'
 import { messageColumns } from '../db/rows.ts'
 import { NotFoundError } from '../errors.ts'
 import type { MessageDraft } from './formats/format.ts'
+import { type Score, type ScoreRules, scoreMessage, type TopicTerms, topicTerms } from './score.ts'
 
 export interface IngestOutcome {
   created: number
@@ -28,11 +29,12 @@ export async function ensureSource(transaction: Transaction, name: string, type:
 /**
  * Stores messages of one source, whose identity is (source, channel, externalId): a new one is created, one that
  * differs is updated (and so owed an embedding, by trigger), the same again is left as it is. Of several with the same
- * identity the last one holds, as if they had come one by one.
+ * identity the last one holds, as if they had come one by one. All are scored.
  * @param drafts must have passed `findViolation`
  */
 export async function storeMessages(
   transaction: Transaction,
+  rules: ScoreRules,
   sourceId: string,
   drafts: readonly MessageDraft[],
 ): Promise<IngestOutcome> {
@@ -47,15 +49,20 @@ export async function storeMessages(
     latest.set(key, draft)
   }
   const rows = [...latest.values()]
+  const context = { now: new Date(), terms: await readTopicTerms(transaction) }
+  const scores = rows.map((row) => scoreMessage(row, rules, context))
   const [stored] = await transaction.query<{ created: number; updated: number }>(
     `with stored as (
-       insert into message (id, source_id, channel, external_id, thread_id, reply_to_external_id, author, content, sent_at)
-       select i.id, $1, i.channel, i.external_id, i.thread_id, i.reply_to, i.author, i.content, i.sent_at
-       from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
-         as i(id, channel, external_id, thread_id, reply_to, author, content, sent_at)
+       insert into message (id, source_id, channel, external_id, thread_id, reply_to_external_id, author, content, sent_at,
+         importance, noise)
+       select i.id, $1, i.channel, i.external_id, i.thread_id, i.reply_to, i.author, i.content, i.sent_at, i.importance, i.noise
+       from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
+           $10::real[], $11::noise[])
+         as i(id, channel, external_id, thread_id, reply_to, author, content, sent_at, importance, noise)
        on conflict (source_id, channel, external_id) do update set
          thread_id = excluded.thread_id, reply_to_external_id = excluded.reply_to_external_id,
-         author = excluded.author, content = excluded.content, sent_at = excluded.sent_at, updated_at = now()
+         author = excluded.author, content = excluded.content, sent_at = excluded.sent_at,
+         importance = excluded.importance, noise = excluded.noise, updated_at = now()
        where (message.thread_id, message.reply_to_external_id, message.author, message.content, message.sent_at)
          is distinct from
          (excluded.thread_id, excluded.reply_to_external_id, excluded.author, excluded.content, excluded.sent_at)
@@ -72,6 +79,8 @@ export async function storeMessages(
       rows.map((row) => row.author),
       rows.map((row) => row.content),
       rows.map((row) => row.sentAt),
+      scores.map((score) => score.importance),
+      scores.map((score) => score.noise),
     ],
   )
   const { created, updated } = stored ?? { created: 0, updated: 0 }
@@ -80,6 +89,14 @@ export async function storeMessages(
     updated: updated + repeatedNew,
     unchanged: rows.length - created - updated + repeatedSame,
   }
+}
+
+/** What a message is held against to see whether it belongs to a topic. */
+async function readTopicTerms(sql: Sql): Promise<TopicTerms> {
+  const topics = await sql.query<{ name: string; keywords: string[] }>(
+    'select name, keywords from topic where archived_at is null',
+  )
+  return topicTerms(topics)
 }
 
 const identityKey = (draft: MessageDraft) => `${draft.channel ?? ''}\0${draft.externalId}`
@@ -113,18 +130,32 @@ export async function findByIdentity(
   )
 }
 
-/** @throws NotFoundError */
+/**
+ * Changes the given fields, null leaves one as it is, and scores the message again.
+ * @throws NotFoundError
+ */
 export async function updateMessage(
-  sql: Sql,
+  transaction: Transaction,
+  rules: ScoreRules,
   id: string,
   change: { content: string | null; author: string | null },
 ): Promise<Message> {
-  const [message] = await sql.query<Message>(
+  const [changed] = await transaction.query<{ author: string; content: string; sentAt: Date }>(
     `update message set content = coalesce($2, content), author = coalesce($3, author), updated_at = now()
-     where id = $1 returning ${messageColumns}`,
+     where id = $1 returning author, content, sent_at as "sentAt"`,
     [id, change.content, change.author],
   )
-  if (!message) throw new NotFoundError('There is no message with this id')
+  if (!changed) throw new NotFoundError('There is no message with this id')
+  const context = { now: new Date(), terms: await readTopicTerms(transaction) }
+  return storeScore(transaction, id, scoreMessage(changed, rules, context))
+}
+
+async function storeScore(transaction: Transaction, id: string, score: Score): Promise<Message> {
+  const [message] = await transaction.query<Message>(
+    `update message set importance = $2, noise = $3 where id = $1 returning ${messageColumns}`,
+    [id, score.importance, score.noise],
+  )
+  if (!message) throw new Error(`message ${id} is gone from under its own lock`)
   return message
 }
 

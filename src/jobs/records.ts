@@ -82,6 +82,12 @@ export async function endJob(
   if (ended.length > 0) await appendJobEvent(transaction, id, error)
 }
 
+/** Says how much there is to do, once that is known. */
+export async function setJobTotal(transaction: Transaction, id: string, total: number): Promise<void> {
+  await transaction.query('update job set total = $2 where id = $1', [id, total])
+  await appendJobEvent(transaction, id, null)
+}
+
 /** The job waits for another attempt. */
 export async function postponeJob(transaction: Transaction, id: string, error: string): Promise<void> {
   const postponed = await transaction.query(

@@ -1,8 +1,9 @@
 import { v7 as uuidv7 } from 'uuid'
-import type { Sql } from '../db/database.ts'
-import type { Topic } from '../db/generated/prisma/client.ts'
+import type { Sql, Transaction } from '../db/database.ts'
+import type { ProviderType, Topic } from '../db/generated/prisma/client.ts'
 import { topicColumns } from '../db/rows.ts'
-import { ConflictError, NotFoundError } from '../errors.ts'
+import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
+import { topicKey } from './topic-key.ts'
 
 export interface TopicFields {
   name: string
@@ -12,46 +13,151 @@ export interface TopicFields {
   icon: string
 }
 
-/** @throws ConflictError if the name is taken */
-export async function createTopic(sql: Sql, fields: TopicFields): Promise<Topic> {
-  const [topic] = await sql.query<Topic>(
-    `insert into topic (id, name, description, keywords, color, icon) values ($1, $2, $3, $4, $5, $6)
-     on conflict (name) do nothing returning ${topicColumns}`,
-    [uuidv7(), fields.name, fields.description, fields.keywords, fields.color, fields.icon],
+/** Who made something; null for a person. */
+export interface Origin {
+  extractedBy: ProviderType
+  /** The model's name; `rules` for the local extractor. */
+  model: string
+  jobId: string
+}
+
+/** @throws ConflictError if the name, or one that differs only in case, accents or plural, is taken */
+export async function createTopic(
+  transaction: Transaction,
+  fields: TopicFields,
+  origin: Origin | null,
+): Promise<Topic> {
+  const key = topicKey(fields.name)
+  const [topic] = await transaction.query<Topic>(
+    `insert into topic (id, name, key, description, keywords, color, icon, extracted_by, job_id)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing returning ${topicColumns}`,
+    [
+      uuidv7(),
+      fields.name,
+      key,
+      fields.description,
+      fields.keywords,
+      fields.color,
+      fields.icon,
+      origin?.extractedBy ?? null,
+      origin?.jobId ?? null,
+    ],
   )
   if (!topic) throw nameTaken(fields.name)
+  // An earlier name of another topic is free to be used again.
+  await transaction.query('delete from topic_alias where key = $1', [key])
   return topic
 }
 
 /**
- * Changes the given fields; null leaves one as it is.
+ * Changes the given fields; null leaves one as it is. Under its old name the topic is still found.
  * @throws NotFoundError
  * @throws ConflictError if the new name is taken
  */
 export async function updateTopic(
-  sql: Sql,
+  transaction: Transaction,
   id: string,
   change: { [Field in keyof TopicFields]: TopicFields[Field] | null },
 ): Promise<Topic> {
-  try {
-    const [topic] = await sql.query<Topic>(
-      `update topic set name = coalesce($2, name), description = coalesce($3, description),
-         keywords = coalesce($4, keywords), color = coalesce($5, color), icon = coalesce($6, icon), updated_at = now()
-       where id = $1 returning ${topicColumns}`,
-      [id, change.name, change.description, change.keywords, change.color, change.icon],
-    )
-    if (!topic) throw new NotFoundError('There is no topic with this id')
-    return topic
-  } catch (error) {
-    if (change.name !== null && isUniqueViolation(error)) throw nameTaken(change.name)
-    throw error
+  const [before] = await transaction.query<{ key: string }>(
+    'select key from topic where id = $1 for update',
+    [id],
+  )
+  if (!before) throw new NotFoundError('There is no topic with this id')
+  const key = change.name === null ? before.key : topicKey(change.name)
+  if (change.name !== null) await requireFreeName(transaction, id, change.name, key)
+  if (key !== before.key) {
+    await transaction.query('delete from topic_alias where key = $1', [key])
+    await addAlias(transaction, before.key, id)
   }
+  const [topic] = await transaction.query<Topic>(
+    `update topic set name = coalesce($2, name), key = $3, description = coalesce($4, description),
+       keywords = coalesce($5, keywords), color = coalesce($6, color), icon = coalesce($7, icon), updated_at = now()
+     where id = $1 returning ${topicColumns}`,
+    [id, change.name, key, change.description, change.keywords, change.color, change.icon],
+  )
+  if (!topic) throw new Error(`topic ${id} is gone from under its own lock`)
+  return topic
+}
+
+async function requireFreeName(sql: Sql, id: string, name: string, key: string): Promise<void> {
+  const taken = await sql.query('select from topic where (name = $2 or key = $3) and id <> $1', [
+    id,
+    name,
+    key,
+  ])
+  if (taken.length > 0) throw nameTaken(name)
 }
 
 const nameTaken = (name: string) =>
-  new ConflictError(`There is a topic named ${JSON.stringify(name)} already; use that one or another name`)
+  new ConflictError(
+    `There is a topic named like ${JSON.stringify(name)} already (case, accents and plural do not count); use that one or another name`,
+  )
 
-/** SQLSTATE 23505, unique_violation. */
-function isUniqueViolation(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === '23505'
+/** The topic of this name, be it an earlier one or that of a topic that was merged into it. */
+export async function findTopicByName(sql: Sql, name: string): Promise<Topic | null> {
+  const [topic] = await sql.query<Topic>(
+    `select ${topicColumns} from topic where key = $1
+     union all
+     select ${topicColumns} from topic where id = (select topic_id from topic_alias where key = $1)
+     limit 1`,
+    [topicKey(name)],
+  )
+  return topic ?? null
+}
+
+async function addAlias(transaction: Transaction, key: string, topicId: string): Promise<void> {
+  await transaction.query(
+    'insert into topic_alias (key, topic_id) values ($1, $2) on conflict (key) do update set topic_id = excluded.topic_id',
+    [key, topicId],
+  )
+}
+
+/** Puts a topic aside, or takes it into use again. @throws NotFoundError */
+export async function archiveTopic(sql: Sql, id: string, isArchived: boolean): Promise<Topic> {
+  const [topic] = await sql.query<Topic>(
+    `update topic set archived_at = case when $2 then coalesce(archived_at, now()) end, updated_at = now()
+     where id = $1 returning ${topicColumns}`,
+    [id, isArchived],
+  )
+  if (!topic) throw new NotFoundError('There is no topic with this id')
+  return topic
+}
+
+/**
+ * Merges topics into one: their messages and atoms move, and under their names the one that remains is found.
+ * @throws NotFoundError if one of them does not exist
+ * @throws InvalidInputError if a topic is to be merged into itself
+ */
+export async function mergeTopics(
+  transaction: Transaction,
+  intoId: string,
+  fromIds: readonly string[],
+): Promise<Topic> {
+  if (fromIds.includes(intoId)) {
+    throw new InvalidInputError('A topic cannot be merged into itself', ['ids'])
+  }
+  const locked = await transaction.query<Topic>(
+    `select ${topicColumns} from topic where id = any ($1::uuid[]) order by id for update`,
+    [[intoId, ...fromIds]],
+  )
+  const into = locked.find((topic) => topic.id === intoId)
+  const missing = new Set([intoId, ...fromIds]).size - locked.length
+  if (!into || missing > 0) throw new NotFoundError(`${missing} of the topics do not exist`)
+  await transaction.query('update message set topic_id = $1 where topic_id = any ($2::uuid[])', [
+    intoId,
+    fromIds,
+  ])
+  await transaction.query(
+    `insert into atom_topic (atom_id, topic_id) select distinct atom_id, $1::uuid from atom_topic
+     where topic_id = any ($2::uuid[]) on conflict do nothing`,
+    [intoId, fromIds],
+  )
+  await transaction.query('update topic_alias set topic_id = $1 where topic_id = any ($2::uuid[])', [
+    intoId,
+    fromIds,
+  ])
+  await transaction.query('delete from topic where id = any ($1::uuid[])', [fromIds])
+  for (const topic of locked) if (topic !== into) await addAlias(transaction, topic.key, intoId)
+  return into
 }

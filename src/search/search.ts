@@ -55,8 +55,13 @@ export interface Search {
    * @throws ProviderError if the query cannot be embedded
    */
   search(parameters: SearchParameters): Promise<SearchPage>
-  /** For each owner, at most `first` others of its kind with at least the threshold's similarity, nearest first. */
+  /**
+   * For each owner, at most `first` rows of a kind with at least the threshold's similarity, nearest first, without
+   * itself.
+   * @param of kind of the owners
+   */
   neighbours(
+    of: EntityKind,
     kind: EntityKind,
     ownerIds: readonly string[],
     first: number,
@@ -103,14 +108,20 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
     return { ...page, hasNextPage: page.hasNextPage || (page.hits.length > 0 && ranked.length > depth) }
   }
 
-  async function neighbours(kind: EntityKind, ownerIds: readonly string[], first: number, threshold: number) {
-    const rows = await run<Neighbour>(neighboursStatement(space, kind, noFilter, ownerIds, first + 1))
+  async function neighbours(
+    of: EntityKind,
+    kind: EntityKind,
+    ownerIds: readonly string[],
+    first: number,
+    threshold: number,
+  ) {
+    const rows = await run<Neighbour>(neighboursStatement(space, of, kind, noFilter, ownerIds, first + 1))
     const pages = new Map<string, SearchPage>()
     for (const ownerId of ownerIds) {
       const near = rows.filter(
         (row) => row.ownerId === ownerId && row.distance !== null && similarityOf(row.distance) >= threshold,
       )
-      const fingerprint = searchFingerprint([kind, ownerId, threshold, space.id])
+      const fingerprint = searchFingerprint([of, kind, ownerId, threshold, space.id])
       pages.set(ownerId, toPage(rankHits(near, [], 'SEMANTIC'), first, 0, fingerprint, [kind], noFilter))
     }
     return pages

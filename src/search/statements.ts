@@ -102,11 +102,12 @@ export interface Neighbour extends Candidate {
 }
 
 /**
- * For each owner of one kind the nearest other rows of that kind, by the stored vectors: one index scan an owner, all
+ * For each owner of one kind the nearest rows of a kind but itself, by the stored vectors: one index scan an owner, all
  * in one statement. Owners without a vector have no rows.
  */
 export function neighboursStatement(
   space: EmbeddingSpace,
+  of: EntityKind,
   kind: EntityKind,
   filter: SearchFilter,
   ownerIds: readonly string[],
@@ -131,7 +132,7 @@ export function neighboursStatement(
         select e.owner_id as id, ${expression} <=> ${own} as distance
         from ${partitionName(space)} e ${join} where ${where} order by ${expression} <=> ${own} limit ${parameters.add(limit)}
       ) as n
-      where o.space_id = ${space.id} and o.kind = '${kind}' and o.owner_id = any (${owners}::uuid[]) and o.vector is not null
+      where o.space_id = ${space.id} and o.kind = '${of}' and o.owner_id = any (${owners}::uuid[]) and o.vector is not null
       order by o.owner_id, n.distance, n.id`,
     values: parameters.values,
   }

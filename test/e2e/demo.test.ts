@@ -1,14 +1,21 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { startQuarry, temporaryFolder } from '../support/processes.ts'
+import { runQuarry, startQuarry, temporaryFolder } from '../support/processes.ts'
 
-test('the demo imports the sample chat, answers three searches by meaning, and stays up', async () => {
+const sampleChat = join(import.meta.dirname, '../../examples/sample-chat.jsonl')
+
+test('the demo imports the sample chat, extracts it, answers three searches by meaning, and stays up', async () => {
   await using folder = await temporaryFolder()
-  await using demo = startQuarry(['demo'], { QUARRY_DATA_DIR: join(folder.path, 'data'), PORT: '0' })
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), PORT: '0' }
+  await using demo = startQuarry(['demo'], env)
   const [, url] = await demo.line(/GraphiQL +(http:\S+)/)
 
   const output = demo.output()
   expect(output).toContain('420 new, 0 updated, 0 unchanged')
+  // Made with no key: topics, atoms with the words that prove them, and a link.
+  expect(output).toMatch(/\d{2,} topics, \d{2,} atoms, \d{2,} links/)
+  expect(output).toMatch(/\n {2}(PROBLEM|SOLUTION|DECISION|QUESTION|INSIGHT) .+\n {6}\w+, 2026-05-\d\d: ".+"/)
+  expect(output).toMatch(/\n {6}SOLVES (PROBLEM|QUESTION|BLOCKER) /)
   const answers = output.split('Search: ').slice(1)
   expect(answers).toHaveLength(3)
   expect(answers[0]).toMatch(/android is asleep/i)
@@ -20,4 +27,8 @@ test('the demo imports the sample chat, answers three searches by meaning, and s
 
   demo.child.kill('SIGINT')
   expect(await demo.exit()).toBe(0)
+
+  const again = await runQuarry(['import', sampleChat, '--source', 'Sample chat', '--extract'], env)
+  expect(again.output).toContain('420 unchanged')
+  expect(again.output).toContain('Nothing new to extract.')
 })

@@ -37,7 +37,8 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
   const database = options.database ?? own?.config
   if (!database) throw new Error('no database for the test')
   const config: Config = {
-    ...parseConfig({ PORT: '0', QUARRY_EMBEDDING_THREADS: '1', ...options.env }),
+    // What starts by itself would mix with what a test looks at.
+    ...parseConfig({ PORT: '0', QUARRY_EMBEDDING_THREADS: '1', QUARRY_AUTO_EXTRACT: 'off', ...options.env }),
     database,
   }
   const statements: string[] = []

@@ -1,5 +1,5 @@
 import type { TestClient } from './client.ts'
-import type { CreateAtomInput, CreateTopicInput } from './generated/graphql.ts'
+import type { CreateAtomInput, CreateTopicInput, LinkAtomsInput } from './generated/graphql.ts'
 import { graphql } from './generated/index.ts'
 
 const CreateTopicDocument = graphql(`
@@ -52,4 +52,26 @@ export async function createAtom(client: TestClient, input: CreateAtomInput) {
   const answer = await tryCreateAtom(client, input)
   if (answer.__typename !== 'CreateAtomPayload') throw new Error(answer.message)
   return answer.atom
+}
+
+const LinkAtomsDocument = graphql(`
+  mutation LinkTwoAtoms($input: LinkAtomsInput!) {
+    linkAtoms(input: $input) {
+      __typename
+      ... on LinkAtomsPayload { link { id } }
+      ... on UserError { message }
+    }
+  }
+`)
+
+/** Ties the first atom to the second; gives the id of the link. */
+export async function linkAtoms(
+  client: TestClient,
+  [from, to]: readonly { id: string }[],
+  type: LinkAtomsInput['type'] = 'RELATES_TO',
+): Promise<string> {
+  const input = { fromId: from?.id ?? '', toId: to?.id ?? '', type }
+  const { linkAtoms: answer } = await client.run(LinkAtomsDocument, { input })
+  if (answer?.__typename !== 'LinkAtomsPayload') throw new Error(answer?.message ?? 'linkAtoms is null')
+  return answer.link.id
 }

@@ -7,6 +7,21 @@ describe('with nothing set', () => {
     expect(parseConfig({})).toEqual({
       database: { kind: 'embedded', dataDir: '.quarry' },
       embedding: { type: 'local' },
+      scoring: {
+        weights: { content: 0.4, author: 0.2, recency: 0.2, topic: 0.2 },
+        thresholds: { noise: 0.3, signal: 0.6 },
+        importantAuthors: [],
+      },
+      extraction: {
+        extractor: { type: 'local' },
+        rules: {
+          trigger: { messages: 10, windowHours: 24, patienceHours: 4 },
+          batchSize: 50,
+          minConfidence: 0.7,
+          autoApprove: {},
+        },
+        isAutomatic: true,
+      },
       server: {
         host: '127.0.0.1',
         port: 4000,
@@ -91,6 +106,37 @@ test('limits and origins are given in the units that their names say', () => {
   })
 })
 
+describe('scoring and extraction', () => {
+  test('take single values and keep the other defaults', () => {
+    const { scoring, extraction } = parseConfig({
+      QUARRY_SCORE_WEIGHTS: 'content:0.5, topic:0.1',
+      QUARRY_SCORE_THRESHOLDS: 'noise:0.2',
+      QUARRY_IMPORTANT_AUTHORS: ' Anna, Ben B. ',
+      QUARRY_AUTO_EXTRACT: 'off',
+      QUARRY_EXTRACTION_MESSAGES: '5',
+      QUARRY_AUTO_APPROVE: 'DECISION:0.9,QUESTION:1',
+    })
+    expect(scoring).toEqual({
+      weights: { content: 0.5, author: 0.2, recency: 0.2, topic: 0.1 },
+      thresholds: { noise: 0.2, signal: 0.6 },
+      importantAuthors: ['Anna', 'Ben B.'],
+    })
+    expect(extraction.isAutomatic).toBe(false)
+    expect(extraction.rules).toMatchObject({
+      trigger: { messages: 5, windowHours: 24 },
+      autoApprove: { DECISION: 0.9, QUESTION: 1 },
+    })
+  })
+
+  test('ask the model that is configured', () => {
+    const env = { OPENAI_API_KEY: 'k', OPENAI_EXTRACTION_MODEL: 'm', OLLAMA_EXTRACTION_MODEL: 'o' }
+    const extractorOf = (type: string) =>
+      parseConfig({ ...env, QUARRY_EXTRACTION_PROVIDER: type }).extraction.extractor
+    expect(extractorOf('openai')).toEqual({ type: 'openai', apiKey: 'k', baseUrl: null, model: 'm' })
+    expect(extractorOf('ollama')).toEqual({ type: 'ollama', baseUrl: 'http://127.0.0.1:11434', model: 'o' })
+  })
+})
+
 describe('mistakes', () => {
   function mistakesOf(env: Record<string, string>): string {
     try {
@@ -116,6 +162,14 @@ describe('mistakes', () => {
       QUARRY_MAX_BODY_KB: 'many',
       QUARRY_MAX_UPLOAD_MB: '-1',
       QUARRY_LOG_LEVEL: 'loud',
+      QUARRY_SCORE_WEIGHTS: 'content:2',
+      QUARRY_SCORE_THRESHOLDS: 'loud:0.5',
+      QUARRY_EXTRACTION_PROVIDER: 'human',
+      QUARRY_EXTRACTION_MESSAGES: '4',
+      QUARRY_EXTRACTION_WINDOW_HOURS: '200',
+      QUARRY_EXTRACTION_MIN_CONFIDENCE: '1.5',
+      QUARRY_AUTO_APPROVE: 'FACT:1',
+      QUARRY_AUTO_EXTRACT: 'perhaps',
       QUARRY_URL: 'localhost',
     }
     const lines = mistakesOf(env).split('\n').slice(1)

@@ -23,7 +23,14 @@ const layers = [
 const heightOf = new Map(layers.flatMap((names, height) => names.map((name) => [name, height] as const)))
 
 /** The configuration is a union of what its readers accept, and they say what that is. */
-const typesOnly = new Set(['src/config.ts -> src/providers/create.ts'])
+const typesOnly = new Set(
+  [
+    'src/extraction/extract-job.ts',
+    'src/ingest/score.ts',
+    'src/providers/chat/create.ts',
+    'src/providers/create.ts',
+  ].map((reader) => `src/config.ts -> ${reader}`),
+)
 
 interface Import {
   from: string

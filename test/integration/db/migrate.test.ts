@@ -83,7 +83,7 @@ describe('a database that is up to date', () => {
 
   test('is left alone', async () => {
     await database.query(
-      `insert into topic (id, name, color, icon) values (gen_random_uuid(), 'Kept', '#000000', 'x')`,
+      `insert into topic (id, name, key, color, icon) values (gen_random_uuid(), 'Kept', 'kept', '#000000', 'x')`,
     )
     expect(await migrate(database)).toEqual([])
     expect(await database.query('select name from topic')).toEqual([{ name: 'Kept' }])

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startProviderApp } from '../../support/apps.ts'
 import { graphql } from '../../support/generated/index.ts'
 import { globalId, missingId } from '../../support/ids.ts'
-import { createAtom, createTopic } from '../../support/knowledge.ts'
+import { createAtom, createTopic, linkAtoms } from '../../support/knowledge.ts'
 import { ingest, message } from '../../support/messages.ts'
 
 let app: Awaited<ReturnType<typeof startProviderApp>>
@@ -15,6 +15,7 @@ const EveryNodeDocument = graphql(`
     atoms(first: 1) { nodes { id } }
     topics(first: 1) { nodes { id } }
     jobs(first: 1) { nodes { id } }
+    revisions(first: 1) { nodes { id } }
     embeddingSpaces { id provider { id } }
   }
 `)
@@ -37,7 +38,14 @@ beforeAll(async () => {
     Array.from({ length: count }, (_, index) => message(`message ${index}`)),
   )
   await createTopic(app.client, { name: 'Topic' })
-  await createAtom(app.client, { type: 'IDEA', title: 'Atom', content: 'Text' })
+  const atoms = [
+    await createAtom(app.client, { type: 'IDEA', title: 'Atom', content: 'Text' }),
+    await createAtom(app.client, { type: 'IDEA', title: 'Other', content: 'Other text' }),
+  ]
+  ids.AtomLink = await linkAtoms(app.client, atoms)
+  await app.sql(
+    `insert into revision (id, atom_id, number, changes) select gen_random_uuid(), id, 1, '{}' from atom limit 1`,
+  )
   await app.client.run(StartJobDocument)
   const all = await app.client.run(EveryNodeDocument)
   Object.assign(ids, {
@@ -48,6 +56,7 @@ beforeAll(async () => {
     Job: all.jobs.nodes[0]?.id,
     EmbeddingSpace: all.embeddingSpaces[0]?.id,
     Provider: all.embeddingSpaces[0]?.provider.id,
+    Revision: all.revisions.nodes[0]?.id,
   })
 })
 afterAll(() => app[Symbol.asyncDispose]())
@@ -72,9 +81,12 @@ describe('an id', () => {
     expect(nodes.map((node) => node?.id ?? null)).toEqual([ids.Topic, null, ids.Message, ids.Topic])
   })
 
-  test.each(['Message', 'Source', 'Atom', 'Topic', 'Job'])('of no %s is null', async (type) => {
-    expect(await app.client.run(NodeDocument, { id: missingId(type) })).toEqual({ node: null })
-  })
+  test.each(['Message', 'Source', 'Atom', 'AtomLink', 'Topic', 'Job', 'Revision'])(
+    'of no %s is null',
+    async (type) => {
+      expect(await app.client.run(NodeDocument, { id: missingId(type) })).toEqual({ node: null })
+    },
+  )
 
   test('of no space or provider is null', async () => {
     expect(await app.client.run(NodeDocument, { id: globalId('EmbeddingSpace', '99') })).toEqual({

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parseConfig } from '../../../src/config.ts'
 import type { Sql } from '../../../src/db/database.ts'
-import { vectorBytes } from '../../../src/embedding/queue.ts'
 import {
   type EmbeddingSpace,
   ensureActiveSpace,
   entityKinds,
   findActiveSpace,
 } from '../../../src/embedding/spaces.ts'
+import { vectorBytes } from '../../../src/embedding/vectors.ts'
 import { createLogger } from '../../../src/log.ts'
 import { createEmbeddingProvider } from '../../../src/providers/create.ts'
 import { noFilter } from '../../../src/search/filter.ts'
@@ -71,7 +71,7 @@ async function fill(): Promise<void> {
     [rowsOfKind],
   )
   await opened.query(
-    `insert into topic (id, name, color, icon) select ${id}, 'topic number ' || i, '#000000', 'x'
+    `insert into topic (id, name, key, color, icon) select ${id}, 'topic number ' || i, 'topic number ' || i, '#000000', 'x'
      from generate_series(20001, 20000 + $1) as i`,
     [rowsOfKind],
   )
@@ -118,7 +118,7 @@ describe.each(entityKinds)('the plan for %s', (kind) => {
       [kind],
     )
     const ids = owners.map((owner) => owner.id)
-    expect(await planOf(neighboursStatement(space, kind, noFilter, ids, 11))).toContain(
+    expect(await planOf(neighboursStatement(space, kind, kind, noFilter, ids, 11))).toContain(
       `Index Scan using ${vectorIndex(kind)}`,
     )
   })

@@ -20,6 +20,8 @@ const MessagesDocument = graphql(`
         embeddingError
         similar(first: 3, threshold: 0) { edges { similarity node { ... on Message { content } } } }
         duplicates { nodes { ... on Message { id } } }
+        suggestedTopics { nodes { ... on Topic { name } } }
+        atoms(first: 3) { nodes { title embeddingStatus } }
       }
     }
   }
@@ -28,7 +30,15 @@ const MessagesDocument = graphql(`
 const AtomsDocument = graphql(`
   query CountAtoms($first: Int!) {
     atoms(first: $first) {
-      nodes { title embeddingStatus topics { nodes { name embeddingStatus } } similar(threshold: 0) { nodes { ... on Atom { title } } } }
+      nodes {
+        title
+        embeddingStatus
+        topics { nodes { name embeddingStatus } }
+        similar(threshold: 0) { nodes { ... on Atom { title } } }
+        citations { quote start message { content author } }
+        links { nodes { type from { title } to { title } } }
+        revisions { nodes { number state } }
+      }
     }
   }
 `)
@@ -91,13 +101,23 @@ beforeAll(async () => {
   await app.sql(
     `update message m set topic_id = t.id from topic t where m.content = replace(t.name, 'Topic', 'number')`,
   )
+  await app.sql(
+    `insert into citation (atom_id, message_id, start, quote) select a.id, m.id, 0, m.content
+     from atom a join message m on m.content = replace(a.title, 'Atom', 'number')`,
+  )
+  await app.sql(
+    `insert into atom_link (id, from_id, to_id, type)
+     select gen_random_uuid(), a.id, b.id, 'RELATES_TO'
+     from generate_series(0, ${most - 1}) as i
+     join atom a on a.title = 'Atom ' || i join atom b on b.title = 'Atom ' || (i + 1) % ${most}`,
+  )
   await app.client.waitUntilEmbedded()
 })
 afterAll(() => app[Symbol.asyncDispose]())
 
 /** What goes on by itself: the job queue, the pipeline, heartbeats, progress. */
 const background =
-  /graphile_worker|embedding_count|leased_by|\bprocess\b|^(begin|commit|listen|unlisten|set |start_job)|job set|job_event \(|append_job_event|embedding_request|from embeddable|pg_notify/i
+  /graphile_worker|conversation_id is null|embedding_count|leased_by|\bprocess\b|^(begin|commit|listen|unlisten|set |start_job)|job set|job_event \(|append_job_event|embedding_request|from embeddable|pg_notify/i
 
 /** Statements that an operation needs, without what goes on beside it. */
 async function statementsOf(run: () => Promise<unknown>): Promise<string[]> {
@@ -108,8 +128,8 @@ async function statementsOf(run: () => Promise<unknown>): Promise<string[]> {
 
 describe('the number of statements does not grow with the rows', () => {
   const cases: [string, number, (first: number) => Promise<unknown>][] = [
-    ['messages with all that belongs to each', 10, (first) => app.client.run(MessagesDocument, { first })],
-    ['atoms with their topics', 7, (first) => app.client.run(AtomsDocument, { first })],
+    ['messages with all that belongs to each', 14, (first) => app.client.run(MessagesDocument, { first })],
+    ['atoms with their topics', 14, (first) => app.client.run(AtomsDocument, { first })],
     ['topics with their messages and atoms', 10, (first) => app.client.run(TopicsDocument, { first })],
     ['a search with what belongs to each hit', 8, (first) => app.client.run(SearchDocument, { first })],
     ['jobs with their events', 2, (first) => app.client.run(JobsDocument, { first })],

@@ -1,0 +1,210 @@
+import { createBell } from '../bell.ts'
+import type { Database, Sql, Transaction } from '../db/database.ts'
+import { coverageChannel } from '../embedding/coverage.ts'
+import { type EmbeddingSpace, partitionName } from '../embedding/spaces.ts'
+import { parseVector } from '../embedding/vectors.ts'
+import { errorMessage } from '../errors.ts'
+import type { Logger } from '../log.ts'
+import { createLinker, type LinkMessage, maxAgeMs, windowSize } from './link.ts'
+
+/** Channel on which is said that messages have got their conversation. */
+export const groupedChannel = 'quarry_grouped'
+
+/** A notification can be lost; the rows cannot. */
+const lookAgainMs = 5_000
+const batchSize = 500
+const maxBetween = 2000
+/**
+ * How near two messages are in meaning says much about whether one answers the other, so grouping follows embedding.
+ * But a provider that is down must not hold it up for ever: after this, the other signs have to do.
+ */
+const patience = '10 minutes'
+
+/** Gives messages their conversation as they are embedded, until stopped. */
+export async function startGrouping(
+  database: Database,
+  space: EmbeddingSpace,
+  log: Logger,
+): Promise<{ stop(): Promise<void> }> {
+  const stopping = new AbortController()
+  const bell = createBell()
+  const unlisten = await database.listen(coverageChannel, bell.ring)
+
+  async function work(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      try {
+        await groupMessages(database, space, stopping.signal)
+      } catch (error) {
+        if (!stopping.signal.aborted)
+          log.warn({ error: errorMessage(error) }, 'Messages could not be grouped')
+      }
+      await bell.wait({ signal: stopping.signal, limitMs: lookAgainMs })
+    }
+  }
+
+  const working = work()
+  return {
+    async stop() {
+      stopping.abort(new Error('This process is stopping'))
+      await unlisten()
+      await working
+    },
+  }
+}
+
+interface Place {
+  sourceId: string
+  channel: string
+}
+
+/** Groups what is ready, channel by channel. @returns how many messages were grouped */
+export async function groupMessages(
+  database: Database,
+  space: EmbeddingSpace,
+  signal: AbortSignal,
+): Promise<number> {
+  let sum = 0
+  for (let place = await nextPlace(database, null); place; place = await nextPlace(database, place)) {
+    for (let grouped = -1; grouped !== 0; sum += grouped) {
+      if (signal.aborted) return sum
+      const at = place
+      grouped = await database.transaction((transaction) => groupBatch(transaction, space, at))
+    }
+  }
+  return sum
+}
+
+/** The next channel, in the order of the index, that has messages without a conversation. */
+async function nextPlace(sql: Sql, after: Place | null): Promise<Place | null> {
+  const [place] = await sql.query<Place>(
+    `select source_id as "sourceId", channel from message
+     where conversation_id is null and ($1::uuid is null or (source_id, channel) > ($1, $2))
+     order by source_id, channel limit 1`,
+    [after?.sourceId ?? null, after?.channel ?? ''],
+  )
+  return place ?? null
+}
+
+/**
+ * Groups the next messages of a channel that are ready, in the order of time.
+ * @returns how many; 0 if none is ready, or another process is at this channel
+ */
+async function groupBatch(transaction: Transaction, space: EmbeddingSpace, place: Place): Promise<number> {
+  const [lock] = await transaction.query<{ isFree: boolean }>(
+    `select pg_try_advisory_xact_lock(hashtextextended('conversations ' || $1 || ' ' || $2, 0)) as "isFree"`,
+    [place.sourceId, place.channel],
+  )
+  if (!lock?.isFree) return 0
+  const ready = await readUngrouped(transaction, space, place)
+  const [first] = ready
+  const last = ready.at(-1)
+  if (!first || !last) return 0
+  const linker = createLinker(await readWindow(transaction, space, place, first.sentAt))
+  const between = await readBetween(transaction, space, place, first, last)
+  const until = between.length < maxBetween ? last : between.at(-1)
+  const conversations = new Map<string, string>()
+  const threads = new Map<string, string>()
+  for (const message of [...ready, ...between].sort(byTime)) {
+    if (until && byTime(message, until) > 0) break
+    // Replies and threads are certain, and may lead further back than the linker looks.
+    const known = message.conversationId ?? message.repliedConversation ?? message.threadConversation
+    const here = conversations.get(message.replyToId ?? '') ?? threads.get(message.threadId ?? '')
+    const own = known ?? here ?? linker.link(message).conversationId ?? message.id
+    linker.remember({ ...message, conversationId: own })
+    threads.set(message.externalId, own)
+    if (message.threadId !== null && !threads.has(message.threadId)) threads.set(message.threadId, own)
+    if (message.conversationId === null) conversations.set(message.id, own)
+  }
+  await storeConversations(transaction, conversations)
+  await transaction.query(`select pg_notify('${groupedChannel}', '')`)
+  return conversations.size
+}
+
+interface GroupRow extends LinkMessage {
+  externalId: string
+  conversationId: string | null
+  /** Conversation of the message that it answers, and of the first one of its thread that has one. */
+  repliedConversation: string | null
+  threadConversation: string | null
+}
+
+const byTime = (a: LinkMessage, b: LinkMessage) =>
+  a.sentAt.getTime() - b.sentAt.getTime() || (a.id === b.id ? 0 : a.id < b.id ? -1 : 1)
+
+const groupColumns = `m.id, m.author, m.sent_at as "sentAt", m.content, m.external_id as "externalId", m.thread_id as "threadId", r.id as "replyToId",
+  m.conversation_id as "conversationId", vector_send(e.vector) as vector`
+
+const groupJoins = (space: EmbeddingSpace) => `
+  left join message r on r.source_id = m.source_id and r.channel = m.channel and r.external_id = m.reply_to_external_id
+  left join ${partitionName(space)} e on e.kind = 'MESSAGE' and e.owner_id = m.id`
+
+/** Messages without a conversation up to the first that still waits for its vector. */
+async function readUngrouped(
+  transaction: Transaction,
+  space: EmbeddingSpace,
+  place: Place,
+): Promise<GroupRow[]> {
+  const rows = await transaction.query<GroupRow & { isReady: boolean }>(
+    `select ${groupColumns}, r.conversation_id as "repliedConversation",
+       (select t.conversation_id from message t where t.source_id = m.source_id and t.channel = m.channel
+          and t.conversation_id is not null and (t.thread_id = m.thread_id or t.external_id = m.thread_id)
+        order by t.sent_at limit 1) as "threadConversation",
+       e.status in ('READY', 'FAILED', 'SKIPPED') or m.created_at < now() - interval '${patience}' as "isReady"
+     from message m ${groupJoins(space)}
+     where m.source_id = $1 and m.channel = $2 and m.conversation_id is null
+     order by m.sent_at, m.id limit ${batchSize}`,
+    [place.sourceId, place.channel],
+  )
+  const waiting = rows.findIndex(({ isReady }) => !isReady)
+  return (waiting < 0 ? rows : rows.slice(0, waiting)).map(withVector)
+}
+
+/** The messages before that a new one may answer. */
+async function readWindow(
+  transaction: Transaction,
+  space: EmbeddingSpace,
+  place: Place,
+  before: Date,
+): Promise<(LinkMessage & { conversationId: string })[]> {
+  const rows = await transaction.query<GroupRow & { conversationId: string }>(
+    `select ${groupColumns} from message m ${groupJoins(space)}
+     where m.source_id = $1 and m.channel = $2 and m.conversation_id is not null
+       and m.sent_at <= $3 and m.sent_at >= $3::timestamptz - make_interval(secs => ${maxAgeMs / 1000})
+     order by m.sent_at desc, m.id desc limit ${windowSize}`,
+    [place.sourceId, place.channel, before],
+  )
+  return rows.map(withVector).reverse()
+}
+
+/** Messages that have a conversation and were sent among those that do not: an older export came later. */
+async function readBetween(
+  transaction: Transaction,
+  space: EmbeddingSpace,
+  place: Place,
+  first: LinkMessage,
+  last: LinkMessage,
+): Promise<GroupRow[]> {
+  const rows = await transaction.query<GroupRow>(
+    `select ${groupColumns}, null as "repliedConversation", null as "threadConversation" from message m ${groupJoins(space)}
+     where m.source_id = $1 and m.channel = $2 and m.conversation_id is not null and m.sent_at > $3 and m.sent_at <= $4
+     order by m.sent_at, m.id limit ${maxBetween}`,
+    [place.sourceId, place.channel, first.sentAt, last.sentAt],
+  )
+  return rows.map(withVector)
+}
+
+/** pg gives a Buffer where the type says Float32Array. */
+function withVector<Row extends LinkMessage>(row: Row): Row {
+  return { ...row, vector: row.vector && parseVector(row.vector as unknown as Buffer) }
+}
+
+async function storeConversations(
+  transaction: Transaction,
+  conversations: ReadonlyMap<string, string>,
+): Promise<void> {
+  await transaction.query(
+    `update message m set conversation_id = c.conversation_id
+     from unnest($1::uuid[], $2::uuid[]) as c(id, conversation_id) where m.id = c.id`,
+    [[...conversations.keys()], [...conversations.values()]],
+  )
+}

@@ -1,0 +1,65 @@
+import { createBell } from '../bell.ts'
+import { groupedChannel } from '../conversations/group.ts'
+import type { Database, Transaction } from '../db/database.ts'
+import { errorMessage } from '../errors.ts'
+import { enqueueJob } from '../jobs/runner.ts'
+import type { Logger } from '../log.ts'
+import { readWaiting, type TriggerRules } from './claims.ts'
+
+/** Patience runs out without anything happening. */
+const lookAgainMs = 60_000
+const triggerLock = 72707372
+/** After a failure (a wrong key, say) the next try by itself waits this long. */
+const pauseAfterFailure = '15 minutes'
+
+/** Starts extractions by itself when enough has come in, or some has waited for long enough, until stopped. */
+export async function startExtractionTrigger(
+  database: Database,
+  rules: TriggerRules,
+  log: Logger,
+): Promise<{ stop(): Promise<void> }> {
+  const stopping = new AbortController()
+  const bell = createBell()
+  const unlisten = await database.listen(groupedChannel, bell.ring)
+
+  async function watch(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      try {
+        const jobId = await database.transaction((transaction) => enqueueDueExtraction(transaction, rules))
+        if (jobId) log.info({ jobId }, 'Enough has come in to be extracted')
+      } catch (error) {
+        log.warn({ error: errorMessage(error) }, 'Could not see whether there is something to extract')
+      }
+      await bell.wait({ signal: stopping.signal, limitMs: lookAgainMs })
+    }
+  }
+
+  const watching = watch()
+  return {
+    async stop() {
+      stopping.abort(new Error('This process is stopping'))
+      await unlisten()
+      await watching
+    },
+  }
+}
+
+/**
+ * Queues an EXTRACT job if one is due and none that a trigger started is under way: ten messages that come in at once
+ * start one, whichever processes see them.
+ * @returns its id, null if none is due
+ */
+export async function enqueueDueExtraction(
+  transaction: Transaction,
+  rules: TriggerRules,
+): Promise<string | null> {
+  await transaction.query('select pg_advisory_xact_lock($1)', [triggerLock])
+  const underWay = await transaction.query(
+    `select from job where kind = 'EXTRACT' and params ? 'waiting' and (state in ('QUEUED', 'RUNNING')
+       or (state = 'FAILED' and finished_at > now() - interval '${pauseAfterFailure}')) limit 1`,
+  )
+  if (underWay.length > 0) return null
+  const waiting = await readWaiting(transaction, rules)
+  const isDue = waiting.count >= rules.messages || (waiting.count > 0 && waiting.hours >= rules.patienceHours)
+  return isDue ? enqueueJob(transaction, 'EXTRACT', { waiting: true }) : null
+}

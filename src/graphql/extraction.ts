@@ -1,0 +1,124 @@
+import { InvalidInputError, NotFoundError } from '../errors.ts'
+import type { ExtractionScope } from '../extraction/claims.ts'
+import type { ExtractParams } from '../extraction/extract-job.ts'
+import { enqueueJob } from '../jobs/runner.ts'
+import { builder } from './builder.ts'
+import type { Context } from './context.ts'
+import { requireCount } from './input.ts'
+import { JobNode, readJob } from './job.ts'
+import { MessageNode } from './message.ts'
+import { TopicNode } from './topic.ts'
+
+const maxMessages = 100
+const dayMs = 24 * 3_600_000
+const daysOf = { LAST_24H: 1, LAST_7D: 7, LAST_30D: 30 } as const
+
+const PeriodEnum = builder.enumType('Period', {
+  description: 'A stretch of time that ends now.',
+  values: {
+    LAST_24H: { description: 'The last 24 hours.' },
+    LAST_7D: { description: 'The last 7 days.' },
+    LAST_30D: { description: 'The last 30 days.' },
+  } satisfies Record<keyof typeof daysOf, { description: string }>,
+})
+
+const PeriodInput = builder.inputType('PeriodInput', {
+  description: 'A stretch of time: either `last`, or `from` and/or `to`.',
+  fields: (t) => ({
+    last: t.field({ type: PeriodEnum, description: 'The time up to now.' }),
+    from: t.field({ type: 'DateTime', description: 'From this moment on; from the beginning unless given.' }),
+    to: t.field({ type: 'DateTime', description: 'Before this moment; up to now unless given.' }),
+  }),
+})
+
+const ExtractKnowledgeInput = builder.inputType('ExtractKnowledgeInput', {
+  description: 'What to read: exactly one of `messageIds` and `period`.',
+  fields: (t) => ({
+    messageIds: t.globalIDList({
+      for: MessageNode,
+      description: `These messages, 1..${maxMessages}; also if they were read before or are noise.`,
+    }),
+    period: t.field({
+      type: PeriodInput,
+      description: 'Messages that were sent in this time, without noise and without what was read before.',
+    }),
+    topicId: t.globalID({
+      for: TopicNode,
+      description: 'Everything goes to this topic, and no other is made.',
+    }),
+    agentId: t.id({ description: 'The agent that reads; the configured extractor unless given.' }),
+  }),
+})
+
+const ExtractKnowledgePayload = builder.objectRef<{ jobId: string }>('ExtractKnowledgePayload').implement({
+  description: 'The extraction that was started.',
+  fields: (t) => ({
+    job: t.field({
+      type: JobNode,
+      description:
+        'Counts messages: succeeded were read, failed are in a batch that could not be (`result.failures` says why). `result` counts topicsCreated, topicsMatched, atomsCreated, revisionsProposed, linksCreated, messagesAssigned, tokensIn, tokensOut, and what was dropped.',
+      resolve: ({ jobId }, _args, context) => readJob(context, jobId),
+    }),
+  }),
+})
+
+builder.mutationField('extractKnowledge', (t) =>
+  t.field({
+    type: ExtractKnowledgePayload,
+    nullable: true,
+    description: 'Starts to read messages for topics, atoms and links. Answers with the job at once.',
+    args: { input: t.arg({ type: ExtractKnowledgeInput, required: true, description: 'What to read.' }) },
+    errors: { types: [InvalidInputError, NotFoundError] },
+    resolve: async (_root, { input }, { database }) => {
+      if (input.agentId != null) throw new NotFoundError('There is no agent with this id; leave agentId out')
+      const scope = readScope(input)
+      const topicId = input.topicId?.id ?? null
+      await requireRows(database, scope, topicId)
+      const params: ExtractParams = { ...scope, topicId }
+      return {
+        jobId: await database.transaction((transaction) => enqueueJob(transaction, 'EXTRACT', { ...params })),
+      }
+    },
+  }),
+)
+
+function readScope(input: typeof ExtractKnowledgeInput.$inferInput): ExtractionScope {
+  const { messageIds, period } = input
+  if ((messageIds == null) === (period == null)) {
+    throw new InvalidInputError(
+      `${messageIds == null ? 'Neither' : 'Both'} of messageIds and period are given; give exactly one`,
+    )
+  }
+  if (messageIds != null) {
+    requireCount(messageIds.length, ['messageIds'], 1, maxMessages)
+    return { messageIds: messageIds.map(({ id }) => id) }
+  }
+  const { last, from, to } = period ?? {}
+  if ((last == null) === (from == null && to == null)) {
+    throw new InvalidInputError('A period is either last, or from and/or to', ['period'])
+  }
+  const now = new Date()
+  const begin = last == null ? (from ?? new Date(0)) : new Date(now.getTime() - daysOf[last] * dayMs)
+  const end = to ?? now
+  if (begin >= end) {
+    throw new InvalidInputError(
+      `The period begins at ${begin.toISOString()} and ends at ${end.toISOString()}`,
+      ['period'],
+    )
+  }
+  return { from: begin.toISOString(), to: end.toISOString() }
+}
+
+async function requireRows(
+  database: Context['database'],
+  scope: ExtractionScope,
+  topicId: string | null,
+): Promise<void> {
+  if (topicId !== null && !(await database.prisma.topic.findUnique({ where: { id: topicId } }))) {
+    throw new NotFoundError('There is no topic with this id')
+  }
+  if (!('messageIds' in scope)) return
+  const wanted = [...new Set(scope.messageIds)]
+  const found = await database.prisma.message.count({ where: { id: { in: wanted } } })
+  if (found < wanted.length) throw new NotFoundError(`${wanted.length - found} of the messages do not exist`)
+}

@@ -5,6 +5,7 @@ import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
 import type { LinkMessage } from '../src/conversations/link.ts'
 import { poolVectors, splitText } from '../src/embedding/parts.ts'
+import { SetupError } from '../src/errors.ts'
 import { createEmbeddingProvider } from '../src/providers/create.ts'
 
 /** A message of a collection whose conversations are known. */
@@ -37,18 +38,20 @@ const line = z.object({
 /**
  * The channels of `messages.jsonl` in a folder; one object to a line: id, channel, author, sentAt, text, cluster and,
  * where it is known, replyTo. Vectors are null.
- * @throws Error that says which line is wrong, or that the file is not there
+ * @throws SetupError that says which line is wrong, or that the file is not there
  */
 export function readChannels(folder: string): GoldChannel[] {
   const path = join(folder, 'messages.jsonl')
   if (!existsSync(path))
-    throw new Error(`${path} is not there; give a folder with messages.jsonl whose lines have a cluster`)
+    throw new SetupError(`${path} is not there; give a folder with messages.jsonl whose lines have a cluster`)
   const channels = new Map<string, GoldChannel>()
   for (const [index, text] of readFileSync(path, 'utf8').split('\n').entries()) {
     if (text.trim() === '') continue
     const parsed = line.safeParse(parseLine(text))
     if (!parsed.success)
-      throw new Error(`${path}, line ${index + 1}: ${z.prettifyError(parsed.error).replaceAll('\n', ' ')}`)
+      throw new SetupError(
+        `${path}, line ${index + 1}: ${z.prettifyError(parsed.error).replaceAll('\n', ' ')}`,
+      )
     const { id, channel, author, sentAt, cluster, replyTo } = parsed.data
     const known = channels.get(channel)
     const found = known ?? { collection: basename(resolve(folder)), name: channel, messages: [] }

@@ -26,7 +26,7 @@ export interface EvalConversationsOptions {
 const folds = 6
 const weightsPath = join(import.meta.dirname, '../src/conversations/weights.ts')
 
-/** @throws Error when a folder or a line of it cannot be read */
+/** @throws SetupError when a folder or a line of it cannot be read */
 export async function evalConversations(options: EvalConversationsOptions): Promise<QualityReport> {
   const without = options.folders.flatMap(readChannels)
   console.log('Embedding, where it has not been done before ...')

@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { describeRun } from '../bench/report.ts'
+import { QuarryError } from '../src/errors.ts'
 import { documentPath, type QualityReport, toMarkdown, writeInto } from './report.ts'
 
 /*
@@ -30,7 +31,34 @@ program
     await publish('conversations', () => evalConversations({ folders, ...options }), options.write)
   })
 
-await program.parseAsync()
+program
+  .command('extraction')
+  .description('How well knowledge is found in the labelled sample chat without a language model.')
+  .option('--read', 'also print all that is made of the chat', false)
+  .option(
+    '--messages <file>',
+    'only print what is made of the first messages of this file (as for conversations)',
+  )
+  .option('--limit <count>', 'how many messages of that file', Number, 300)
+  .option('--rules', 'also how often each rule is right', false)
+  .option('--write', 'put the tables into docs/quality.md', false)
+  .action(
+    async (options: { read: boolean; messages?: string; limit: number; rules: boolean; write: boolean }) => {
+      const { evalExtraction } = await import('./extraction.ts')
+      await publish(
+        'extraction',
+        () => evalExtraction({ messages: undefined, ...options }),
+        options.write && options.messages === undefined,
+      )
+    },
+  )
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (!(error instanceof QuarryError)) throw error
+  program.error(error.message)
+}
 
 async function publish(name: string, measure: () => Promise<QualityReport>, write: boolean): Promise<void> {
   // Before, not after: the checkout may change while minutes pass.

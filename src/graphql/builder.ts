@@ -88,6 +88,9 @@ export const builder = new SchemaBuilder<SchemaTypes>({
 })
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+/** Whether a text can be compared with an id of the database; any other would be an error there. */
+export const isUuid = (text: string): boolean => uuid.test(text)
+
 /** How the database ids of each type look; there are no others in a global id. */
 const idPatterns = new Map(
   Object.entries({

@@ -10,7 +10,7 @@ import {
   updateMessage,
 } from '../ingest/messages.ts'
 import { findViolation, messageLimits } from '../ingest/normalise.ts'
-import { builder, OrderDirection, readGlobalId } from './builder.ts'
+import { builder, isUuid, OrderDirection, readGlobalId } from './builder.ts'
 import { addEmbeddingFields } from './embedding.ts'
 import { requireCount, requireText, sourceNameLimit } from './input.ts'
 import { TopicNode } from './topic.ts'
@@ -105,6 +105,8 @@ const MessageFilter = builder.inputType('MessageFilter', {
     channels: t.stringList({ description: 'Messages of these channels, by exact name.' }),
     authors: t.stringList({ description: 'Messages of these authors, by exact name.' }),
     topicIds: t.field({ type: ['ID'], description: 'Messages of these topics.' }),
+    conversationIds: t.stringList({ description: 'Messages of these conversations.' }),
+    noise: t.field({ type: [NoiseEnum], description: 'Messages of these classes of importance.' }),
     sentAfter: t.field({ type: 'DateTime', description: 'Sent at this moment or later.' }),
     sentBefore: t.field({ type: 'DateTime', description: 'Sent before this moment.' }),
   }),
@@ -153,6 +155,10 @@ builder.queryField('messages', (t) =>
             ...(filter?.topicIds
               ? { topicId: { in: filter.topicIds.map((id) => readGlobalId(id, 'Topic').id) } }
               : {}),
+            ...(filter?.conversationIds
+              ? { conversationId: { in: filter.conversationIds.filter(isUuid) } }
+              : {}),
+            ...(filter?.noise ? { noise: { in: filter.noise } } : {}),
             sentAt,
           },
           // Ids are UUIDv7: their order is that of creation.

@@ -53,6 +53,31 @@ query Messages {
 }`,
   },
   {
+    query: `# What is known: atoms with the exact words that prove them, and how they are tied together.
+query Knowledge {
+  atoms(first: 10, filter: { types: [SOLUTION, DECISION, INSIGHT] }) {
+    nodes {
+      type
+      title
+      confidence
+      reviewState
+      topics { nodes { name } }
+      citations { quote message { author sentAt } }
+      links { nodes { type from { type title } to { type title } } }
+    }
+  }
+}`,
+  },
+  {
+    query: `# Read the messages of the last week for topics and atoms; the job says how it goes.
+mutation Extract {
+  extractKnowledge(input: { period: { last: LAST_7D } }) {
+    ... on ExtractKnowledgePayload { job { id state total succeeded failed result } }
+    ... on UserError { code message }
+  }
+}`,
+  },
+  {
     query: `# Put a message in; seconds later, search finds it.
 mutation Ingest {
   ingestMessages(input: {

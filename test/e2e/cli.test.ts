@@ -50,6 +50,35 @@ test('import, search and status work without a server, and an import repeated ch
   expect(status.output).toMatch(/MESSAGE +3 +3 +0 +0 +0 +0 +100/)
 })
 
+test('import can extract what it brings, and extract reads what was not read before', async () => {
+  await using folder = await temporaryFolder()
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
+  const file = join(folder.path, 'chat.jsonl')
+  const decision = {
+    id: 'd',
+    author: 'ann',
+    sentAt: '2026-05-04T09:00:00Z',
+    text: 'We decided to move the backups to the new storage on Monday.',
+  }
+  await writeFile(file, asJsonl([decision]))
+  const imported = await runQuarry(['import', file, '--extract'], env)
+  expect(imported.output).toMatch(/1 atoms, 0 links, 0 revisions from 1 messages/)
+
+  const later = {
+    ...decision,
+    id: 'e',
+    sentAt: '2026-05-05T09:00:00Z',
+    text: 'We decided to keep the old logs for ninety days.',
+  }
+  await writeFile(file, asJsonl([decision, later]))
+  await runQuarry(['import', file], env)
+  const extracted = await runQuarry(['extract', '--from', '2026-05-01T00:00:00Z'], env)
+  expect(extracted.output).toMatch(/1 atoms, .* from 1 messages/)
+  expect(extracted.output).toMatch(/DECISION .*keep the old logs.*\n.*ann, 2026-05-05: "We decided to keep/)
+  const again = await runQuarry(['extract', '--from', '2026-05-01T00:00:00Z'], env)
+  expect(again.output).toContain('Nothing new to extract.')
+})
+
 test('commands use the server that runs on the same data', async () => {
   await using folder = await temporaryFolder()
   const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), PORT: '0' }

@@ -52,6 +52,27 @@ async function conversations(): Promise<string[][]> {
   return [...groups.values()]
 }
 
+test('the messages of a conversation can be listed, without noise', async () => {
+  await ingest(app.client, [
+    say(0, 'ann', 'why is the staging server down?'),
+    say(1, 'ben', 'ann: its disk is full', { replyToExternalId: 'at 0' }),
+    say(2, 'ann', 'ok', { replyToExternalId: 'at 1' }),
+  ])
+  expect(await conversations()).toHaveLength(1)
+  const [row] = await app.sql<{ id: string }>('select distinct conversation_id as id from message')
+  const document = graphql(`
+    query OneConversation($ids: [String!], $noise: [Noise!]) {
+      messages(filter: { conversationIds: $ids, noise: $noise }) { nodes { content } }
+    }
+  `)
+  const count = async (variables: Parameters<typeof app.client.run<unknown, object>>[1] & object) =>
+    (await app.client.run(document, variables)).messages.nodes.length
+  const ids = [row?.id ?? '', 'not an id']
+  expect(await count({ ids })).toBe(3)
+  expect(await count({ ids, noise: ['SIGNAL', 'WEAK_SIGNAL'] })).toBe(2)
+  expect(await count({ ids: ['not an id'] })).toBe(0)
+})
+
 describe('messages get the same conversation', () => {
   test('when they answer each other, however long after', async () => {
     await ingest(app.client, [

@@ -297,6 +297,36 @@ describe('a provider that fails', () => {
   })
 })
 
+test('a job that is cancelled ends after the batch in hand, and gives back what it has not read', async () => {
+  const texts = Array.from({ length: 120 }, (_, index) => `IDEA: Thought of number ${index}`)
+  await ingest(app.client, texts)
+  let hold: () => void = () => {}
+  const asked = new Promise<void>((resolve) => {
+    provider.fault = async ({ messages }) => {
+      if (messages.length === 0) return null
+      resolve()
+      await new Promise<void>((release) => {
+        hold = release
+      })
+      return null
+    }
+  })
+  const id = await start({ period: { from: new Date(0).toISOString() } })
+  await asked
+  await app.sql(
+    `update job set state = 'CANCELLED', finished_at = now() where kind = 'EXTRACT' and state = 'RUNNING'`,
+  )
+  delete provider.fault
+  hold()
+  const read = () => app.sql('select from message_extraction where extracted_at is not null')
+  await expect.poll(read, { timeout: 10_000 }).toHaveLength(50)
+  expect(await app.client.waitForJob(id)).toMatchObject({ state: 'CANCELLED', succeeded: 50 })
+  expect(await extract({ period: { from: new Date(0).toISOString() } })).toMatchObject({
+    total: 70,
+    succeeded: 70,
+  })
+})
+
 describe('what cannot be extracted is refused by name', () => {
   const from = '2026-01-01T00:00:00Z'
   test.each<[string, ExtractKnowledgeInput, string, RegExp]>([

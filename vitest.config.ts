@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 // .ci/run counts the tests of several runs from these files.
@@ -11,6 +12,8 @@ const resolve = { alias: [{ find: /^graphql$/, replacement: graphql }] }
 
 export default defineConfig({
   test: {
+    // An app under test waits for its database and its clients half of the time.
+    maxWorkers: Math.max(2, availableParallelism()),
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
       { resolve, test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
@@ -29,6 +32,7 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
+          globalSetup: ['test/support/global-setup.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,

@@ -1,7 +1,8 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { runQuarry, startQuarry, temporaryFolder } from '../support/processes.ts'
+import { preparedFolder } from '../support/databases.ts'
+import { runQuarry, startQuarry } from '../support/processes.ts'
 
 const chat = [
   {
@@ -30,7 +31,7 @@ const chat = [
 const asJsonl = (rows: unknown[]) => rows.map((row) => JSON.stringify(row)).join('\n')
 
 test('import, search and status work without a server, and an import repeated changes nothing', async () => {
-  await using folder = await temporaryFolder()
+  await using folder = await preparedFolder()
   const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
   const file = join(folder.path, 'chat.jsonl')
   await writeFile(file, asJsonl(chat))
@@ -51,7 +52,7 @@ test('import, search and status work without a server, and an import repeated ch
 })
 
 test('import can extract what it brings, and extract reads what was not read before', async () => {
-  await using folder = await temporaryFolder()
+  await using folder = await preparedFolder()
   const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
   const file = join(folder.path, 'chat.jsonl')
   const decision = {
@@ -80,7 +81,7 @@ test('import can extract what it brings, and extract reads what was not read bef
 })
 
 test('commands use the server that runs on the same data', async () => {
-  await using folder = await temporaryFolder()
+  await using folder = await preparedFolder()
   const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), PORT: '0' }
   const file = join(folder.path, 'chat.jsonl')
   await writeFile(file, asJsonl(chat))
@@ -101,7 +102,7 @@ test('commands use the server that runs on the same data', async () => {
 })
 
 test('bad records are named and the rest is imported; an unknown file is refused with what was seen', async () => {
-  await using folder = await temporaryFolder()
+  await using folder = await preparedFolder()
   const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
   const file = join(folder.path, 'chat.jsonl')
   await writeFile(file, `${asJsonl(chat)}\n{"id":"4","author":"cy","sentAt":"yesterday","text":"hi"}`)
@@ -119,7 +120,7 @@ test('bad records are named and the rest is imported; an unknown file is refused
 })
 
 test('a Slack export is taken as a folder, too', async () => {
-  await using folder = await temporaryFolder()
+  await using folder = await preparedFolder()
   const { mkdir } = await import('node:fs/promises')
   const slack = join(folder.path, 'workspace')
   await mkdir(join(slack, 'general'), { recursive: true })
@@ -140,7 +141,7 @@ test('a Slack export is taken as a folder, too', async () => {
 })
 
 test('wrong usage and wrong configuration end with their own exit codes and say what to do', async () => {
-  await using folder = await temporaryFolder()
+  await using folder = await preparedFolder()
   const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
   const [usage, config, worker, nowhere] = await Promise.all([
     runQuarry(['search', 'x', '--first', 'many'], env),

@@ -2,9 +2,10 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { TestClient } from '../support/client.ts'
+import { preparedFolder } from '../support/databases.ts'
 import type { CrashMessagesQuery } from '../support/generated/graphql.ts'
 import { graphql } from '../support/generated/index.ts'
-import { runQuarry, startQuarry, temporaryFolder } from '../support/processes.ts'
+import { runQuarry, startQuarry } from '../support/processes.ts'
 import { ProviderServer } from '../support/provider-server.ts'
 
 const messageCount = 2000
@@ -40,7 +41,7 @@ const CrashMessagesDocument = graphql(`
 `)
 
 test('a server that is killed in the middle loses and doubles nothing, and embeds no stored text twice', async () => {
-  await using folder = await temporaryFolder()
+  await using folder = await preparedFolder()
   const lastAsked = new Map<string, number>()
   await using provider = await ProviderServer.start({
     latencyMs: 20,

@@ -7,6 +7,7 @@ import { inject } from 'vitest'
 import type { DatabaseConfig } from '../../src/config.ts'
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import { createLogger } from '../../src/log.ts'
+import { temporaryFolder } from './processes.ts'
 
 /** A migrated, empty database of its own; `await using` removes it. */
 export interface TestDatabase extends AsyncDisposable {
@@ -30,6 +31,18 @@ declare module 'vitest' {
 export async function createTestDatabase(): Promise<TestDatabase> {
   const template = inject('template')
   return template.engine === 'embedded' ? copyFolder(template.location) : copyDatabase(template.location)
+}
+
+/**
+ * A temporary folder whose `data` is a migrated data folder, so that a command on it starts in a third of the time;
+ * `await using` removes it.
+ */
+export async function preparedFolder(): Promise<AsyncDisposable & { path: string }> {
+  const folder = await temporaryFolder()
+  const template = inject('template')
+  if (template.engine === 'embedded')
+    await cp(template.location, join(folder.path, 'data'), { recursive: true })
+  return folder
 }
 
 /** A database of its own, opened without an app; `await using` closes and removes it. */

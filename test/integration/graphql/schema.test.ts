@@ -158,7 +158,13 @@ describe('ids', () => {
 
   test('are of type ID wherever they are asked for', () => {
     // The ids of the source and of a conversation are opaque to this API.
-    const foreign = new Set(['externalId', 'threadId', 'replyToExternalId', 'conversationId'])
+    const foreign = new Set([
+      'externalId',
+      'threadId',
+      'replyToExternalId',
+      'conversationId',
+      'conversationIds',
+    ])
     const asked = [...inputFields, ...fields, ...args.map(({ path, arg }) => ({ path, field: arg }))].filter(
       ({ field }) => /(^id|Id|Ids|^ids)$/.test(field.name) && !foreign.has(field.name),
     )

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { createBell } from '../bell.ts'
 import type { Database, Sql, Transaction } from '../db/database.ts'
 import { coverageChannel } from '../embedding/coverage.ts'
@@ -10,6 +11,8 @@ import { createLinker, type LinkMessage, maxAgeMs, windowSize } from './link.ts'
 /** Channel on which is said that messages have got their conversation. */
 export const groupedChannel = 'quarry_grouped'
 
+/** Few larger batches cost less than many small ones: each reads the window before it. */
+const leastIntervalMs = 500
 /** A notification can be lost; the rows cannot. */
 const lookAgainMs = 5_000
 const batchSize = 500
@@ -38,6 +41,7 @@ export async function startGrouping(
         if (!stopping.signal.aborted)
           log.warn({ error: errorMessage(error) }, 'Messages could not be grouped')
       }
+      await delay(leastIntervalMs, undefined, { signal: stopping.signal }).catch(() => {})
       await bell.wait({ signal: stopping.signal, limitMs: lookAgainMs })
     }
   }
@@ -135,8 +139,17 @@ const groupColumns = `m.id, m.author, m.sent_at as "sentAt", m.content, m.extern
   m.conversation_id as "conversationId", vector_send(e.vector) as vector`
 
 const groupJoins = (space: EmbeddingSpace) => `
-  left join message r on r.source_id = m.source_id and r.channel = m.channel and r.external_id = m.reply_to_external_id
-  left join ${partitionName(space)} e on e.kind = 'MESSAGE' and e.owner_id = m.id`
+  left join lateral (${sameChannel('reply_to_external_id')}) as r on true
+  left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = 'MESSAGE' and e.owner_id = m.id`
+
+/** SQL: the message that a column of `m` names. The limit makes it one look into an index, whatever the planner thinks. */
+const sameChannel = (column: string) => `
+  select id, conversation_id from message
+  where source_id = m.source_id and channel = m.channel and external_id = m.${column} limit 1`
+
+/** SQL: the first rows of a channel ($1, $2), chosen before anything is joined to them. */
+const limited = (where: string, order: string, count: number) =>
+  `select * from message where source_id = $1 and channel = $2 and ${where} order by ${order} limit ${count}`
 
 /** Messages without a conversation up to the first that still waits for its vector. */
 async function readUngrouped(
@@ -146,13 +159,14 @@ async function readUngrouped(
 ): Promise<GroupRow[]> {
   const rows = await transaction.query<GroupRow & { isReady: boolean }>(
     `select ${groupColumns}, r.conversation_id as "repliedConversation",
-       (select t.conversation_id from message t where t.source_id = m.source_id and t.channel = m.channel
-          and t.conversation_id is not null and (t.thread_id = m.thread_id or t.external_id = m.thread_id)
-        order by t.sent_at limit 1) as "threadConversation",
+       coalesce(root.conversation_id, (
+         select t.conversation_id from message t
+         where t.source_id = m.source_id and t.channel = m.channel and t.thread_id = m.thread_id
+         order by t.sent_at, t.id limit 1)) as "threadConversation",
        e.status in ('READY', 'FAILED', 'SKIPPED') or m.created_at < now() - interval '${patience}' as "isReady"
-     from message m ${groupJoins(space)}
-     where m.source_id = $1 and m.channel = $2 and m.conversation_id is null
-     order by m.sent_at, m.id limit ${batchSize}`,
+     from (${limited('conversation_id is null', 'sent_at, id', batchSize)}) as m ${groupJoins(space)}
+     left join lateral (${sameChannel('thread_id')}) as root on true
+     order by m.sent_at, m.id`,
     [place.sourceId, place.channel],
   )
   const waiting = rows.findIndex(({ isReady }) => !isReady)
@@ -167,13 +181,15 @@ async function readWindow(
   before: Date,
 ): Promise<(LinkMessage & { conversationId: string })[]> {
   const rows = await transaction.query<GroupRow & { conversationId: string }>(
-    `select ${groupColumns} from message m ${groupJoins(space)}
-     where m.source_id = $1 and m.channel = $2 and m.conversation_id is not null
-       and m.sent_at <= $3 and m.sent_at >= $3::timestamptz - make_interval(secs => ${maxAgeMs / 1000})
-     order by m.sent_at desc, m.id desc limit ${windowSize}`,
+    `select ${groupColumns} from (${limited(
+      `conversation_id is not null and sent_at <= $3
+         and sent_at >= $3::timestamptz - make_interval(secs => ${maxAgeMs / 1000})`,
+      'sent_at desc, id desc',
+      windowSize,
+    )}) as m ${groupJoins(space)}`,
     [place.sourceId, place.channel, before],
   )
-  return rows.map(withVector).reverse()
+  return rows.map(withVector).sort(byTime)
 }
 
 /** Messages that have a conversation and were sent among those that do not: an older export came later. */
@@ -185,12 +201,15 @@ async function readBetween(
   last: LinkMessage,
 ): Promise<GroupRow[]> {
   const rows = await transaction.query<GroupRow>(
-    `select ${groupColumns}, null as "repliedConversation", null as "threadConversation" from message m ${groupJoins(space)}
-     where m.source_id = $1 and m.channel = $2 and m.conversation_id is not null and m.sent_at > $3 and m.sent_at <= $4
-     order by m.sent_at, m.id limit ${maxBetween}`,
+    `select ${groupColumns}, null as "repliedConversation", null as "threadConversation"
+     from (${limited(
+       'conversation_id is not null and sent_at > $3 and sent_at <= $4',
+       'sent_at, id',
+       maxBetween,
+     )}) as m ${groupJoins(space)}`,
     [place.sourceId, place.channel, first.sentAt, last.sentAt],
   )
-  return rows.map(withVector)
+  return rows.map(withVector).sort(byTime)
 }
 
 /** pg gives a Buffer where the type says Float32Array. */

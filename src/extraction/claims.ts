@@ -74,6 +74,7 @@ function scopeCondition(scope: ExtractionScope, rules: TriggerRules): { where: s
 }
 
 export interface WaitingMessages {
+  /** At most as many as are worth a job. */
   count: number
   /** Hours that the first of them has waited. */
   hours: number
@@ -82,10 +83,12 @@ export interface WaitingMessages {
 export async function readWaiting(sql: Sql, rules: TriggerRules): Promise<WaitingMessages> {
   const [row] = await sql.query<WaitingMessages>(
     `select count(*)::int as count,
-       coalesce(extract(epoch from now() - min(m.created_at)) / 3600, 0)::float8 as hours
-     from message m left join message_extraction e on e.message_id = m.id
-     where ${isWaiting('$1')} and ${isOpen}`,
-    [rules.windowHours],
+       coalesce(extract(epoch from now() - min(created_at)) / 3600, 0)::float8 as hours
+     from (
+       select m.created_at from message m left join message_extraction e on e.message_id = m.id
+       where ${isWaiting('$1')} and ${isOpen} order by m.sent_at limit $2
+     ) as waiting`,
+    [rules.windowHours, rules.messages],
   )
   return row ?? { count: 0, hours: 0 }
 }

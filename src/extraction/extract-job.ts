@@ -264,8 +264,11 @@ async function readMessages(
     `select m.id, m.author, m.sent_at as "sentAt", m.channel, m.content, m.conversation_id as "conversationId",
        r.id as "replyToId", vector_send(e.vector) as vector
      from message m
-     left join message r on r.source_id = m.source_id and r.channel = m.channel and r.external_id = m.reply_to_external_id
-     left join ${partitionName(space)} e on e.kind = 'MESSAGE' and e.owner_id = m.id
+     left join lateral (
+       select id from message
+       where source_id = m.source_id and channel = m.channel and external_id = m.reply_to_external_id limit 1
+     ) as r on true
+     left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = 'MESSAGE' and e.owner_id = m.id
      where m.id = any ($1::uuid[])
      order by min(m.sent_at) over (partition by m.conversation_id), m.conversation_id, m.sent_at, m.id`,
     [ids],

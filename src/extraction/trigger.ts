@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { createBell } from '../bell.ts'
 import { groupedChannel } from '../conversations/group.ts'
 import type { Database, Transaction } from '../db/database.ts'
@@ -8,6 +9,8 @@ import { readWaiting, type TriggerRules } from './claims.ts'
 
 /** Patience runs out without anything happening. */
 const lookAgainMs = 60_000
+/** Grouping notifies many times a second while much comes in. */
+const leastIntervalMs = 1_000
 const triggerLock = 72707372
 /** After a failure (a wrong key, say) the next try by itself waits this long. */
 const pauseAfterFailure = '15 minutes'
@@ -30,6 +33,7 @@ export async function startExtractionTrigger(
       } catch (error) {
         log.warn({ error: errorMessage(error) }, 'Could not see whether there is something to extract')
       }
+      await delay(leastIntervalMs, undefined, { signal: stopping.signal }).catch(() => {})
       await bell.wait({ signal: stopping.signal, limitMs: lookAgainMs })
     }
   }

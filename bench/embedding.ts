@@ -111,8 +111,9 @@ async function embedAll(url: string, space: EmbeddingSpace, count: number): Prom
     await client.query(`insert into source (id, name, type) values ($1, 'bench', 'bench')`, [sourceId])
     const numbers = Array.from({ length: count }, (_, number) => number)
     await client.query(
-      `insert into message (id, source_id, external_id, author, content, sent_at)
-       select m.id, $1, m.number::text, 'bench', m.content, timestamptz '2026-01-01' + m.number * interval '30 seconds'
+      // Grouped already: what follows on embedding has a benchmark of its own.
+      `insert into message (id, source_id, external_id, author, content, sent_at, conversation_id)
+       select m.id, $1, m.number::text, 'bench', m.content, timestamptz '2026-01-01' + m.number * interval '30 seconds', m.id
        from unnest($2::uuid[], $3::int[], $4::text[]) as m(id, number, content)`,
       [sourceId, numbers.map(() => uuidv7()), numbers, numbers.map(messageText)],
     )

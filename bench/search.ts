@@ -200,9 +200,10 @@ async function load(
     const numbers = Array.from({ length: Math.min(batch, count - first) }, (_, index) => first + index)
     const ids = numbers.map(() => uuidv7())
     await client.query(
-      `insert into message (id, source_id, channel, external_id, author, content, sent_at)
+      // Grouped already: the server would spend the time of the measurement on it.
+      `insert into message (id, source_id, channel, external_id, author, content, sent_at, conversation_id)
        select m.id, $1, '#room-' || m.number % 10, m.number::text, 'person-' || m.number % 50, m.content,
-         timestamptz '2026-01-01' + m.number * interval '30 seconds'
+         timestamptz '2026-01-01' + m.number * interval '30 seconds', m.id
        from unnest($2::uuid[], $3::int[], $4::text[]) as m(id, number, content)`,
       [sourceId, ids, numbers, numbers.map(messageText)],
     )

@@ -216,7 +216,7 @@ function createBatchWorker(options: {
       case 'UNAUTHORIZED':
       case 'MISCONFIGURED':
         pause(error)
-        await releaseRows(database, space.id, process.id, rows, null)
+        await releaseRows(database, space.id, process.id, rows, { error: error.message, delaysMs: null })
         return
       case 'UNAVAILABLE':
         pause(error)

@@ -136,19 +136,22 @@ export async function copyTwins(
   )
 }
 
-/** Ends leases without a result. With `retry`, counts the attempt and sets when the next one is due. */
+/**
+ * Ends leases without a result. `because` is kept with the rows, so that whoever looks at them sees why they wait; with
+ * delays the attempt counts, and sets when the next one is due.
+ */
 export async function releaseRows(
   sql: Sql,
   spaceId: number,
   processId: string,
   rows: readonly OwedRow[],
-  retry: { error: string; delaysMs: readonly number[] } | null,
+  because: { error: string; delaysMs: readonly number[] | null } | null,
 ): Promise<void> {
   await sql.query(
     `update embedding e set leased_by = null,
-       attempts = case when $7::text is null then e.attempts else e.attempts + 1 end,
+       attempts = case when r.delay_ms is null then e.attempts else e.attempts + 1 end,
        last_error = coalesce($7, e.last_error),
-       next_attempt_at = case when $7 is not null then now() + make_interval(secs => r.delay_ms / 1000) end
+       next_attempt_at = case when r.delay_ms is not null then now() + make_interval(secs => r.delay_ms / 1000) end
      from unnest($3::entity_kind[], $4::uuid[], $5::uuid[], $6::float8[]) as r(kind, owner_id, hash, delay_ms)
      where e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id and e.leased_by = $2
        and e.content_hash = r.hash`,
@@ -158,8 +161,8 @@ export async function releaseRows(
       rows.map((row) => row.kind),
       rows.map((row) => row.ownerId),
       rows.map((row) => row.hash),
-      rows.map((_, index) => retry?.delaysMs[index] ?? 0),
-      retry?.error ?? null,
+      rows.map((_, index) => because?.delaysMs?.[index] ?? null),
+      because?.error ?? null,
     ],
   )
 }

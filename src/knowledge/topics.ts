@@ -13,6 +13,9 @@ export interface TopicFields {
   icon: string
 }
 
+/** As many as the API takes. */
+const maxKeywords = 50
+
 /** Who made something; null for a person. */
 export interface Origin {
   extractedBy: ProviderType
@@ -158,6 +161,9 @@ export async function mergeTopics(
     fromIds,
   ])
   await transaction.query('delete from topic where id = any ($1::uuid[])', [fromIds])
-  for (const topic of locked) if (topic !== into) await addAlias(transaction, topic.key, intoId)
-  return into
+  const merged = locked.filter((topic) => topic !== into)
+  for (const topic of merged) await addAlias(transaction, topic.key, intoId)
+  // Whoever looks for an old name finds the topic by it: keywords are embedded and searched.
+  const keywords = [...new Set([...into.keywords, ...merged.map(({ name }) => name)])].slice(0, maxKeywords)
+  return updateTopic(transaction, intoId, { name: null, description: null, keywords, color: null, icon: null })
 }

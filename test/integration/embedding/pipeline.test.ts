@@ -250,6 +250,23 @@ describe('a provider in trouble', () => {
       vector: null,
     })
     expect(unauthorised.provider.requests).toBe(requests)
+    // Whoever looks sees why nothing happens: at the row, and in the progress.
+    const { node } = await unauthorised.client.run(
+      graphql(
+        `query WhyPending($id: ID!) { node(id: $id) { ... on Message { embeddingStatus embeddingError } } }`,
+      ),
+      { id },
+    )
+    expect(node).toMatchObject({
+      embeddingStatus: 'PENDING',
+      embeddingError: expect.stringContaining('wrong key'),
+    })
+    for await (const { embeddingProgress } of unauthorised.client.subscribe(
+      graphql(`subscription WhyNothingHappens { embeddingProgress { lastError } }`),
+    )) {
+      expect(embeddingProgress.lastError).toContain('wrong key')
+      break
+    }
   })
 })
 

@@ -11,6 +11,7 @@ import {
 import type { ExtractKnowledgeInput } from '../../support/generated/graphql.ts'
 import { graphql } from '../../support/generated/index.ts'
 import { missingId } from '../../support/ids.ts'
+import { createTopic } from '../../support/knowledge.ts'
 import { ingest } from '../../support/messages.ts'
 import type { ProviderServerOptions } from '../../support/provider-server.ts'
 
@@ -197,6 +198,17 @@ describe('what is there already', () => {
       [{ type: 'RELATES_TO', strength: expect.closeTo(0.9), to: { title: 'The queue is stuck {queue}' } }],
       [],
     ])
+  })
+
+  test('from 0.80 is a further topic of a new atom, up to five of them', async () => {
+    for (const near of [0.99, 0.9, 0.86, 0.84, 0.82, 0.81, 0.7])
+      await createTopic(app.client, { name: `Theme {theme@${near}}` })
+    await app.client.waitUntilEmbedded()
+    await read('IDEA: Of many themes {theme} #its-own')
+    const names = (await knowledge()).atoms.nodes[0]?.topics.nodes.map(({ name }) => name)
+    expect(names?.sort()).toEqual(
+      ['its own', ...[0.82, 0.84, 0.86, 0.9, 0.99].map((near) => `Theme {theme@${near}}`)].sort(),
+    )
   })
 
   test('is not a twin of what the same answer links it to', async () => {

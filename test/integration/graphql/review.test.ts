@@ -36,6 +36,12 @@ const SearchDocument = graphql(`
     }
   }
 `)
+const search = async (query: string) => {
+  const document = graphql(`query SearchTopicsByWords($query: String!) {
+    search(query: $query, kinds: [TOPIC], mode: KEYWORD) { nodes { ... on Topic { name } } }
+  }`)
+  return (await app.client.run(document, { query })).search.nodes
+}
 const found = async (query: string) => (await app.client.run(SearchDocument, { query })).search.nodes
 
 describe('an atom that was extracted', () => {
@@ -212,6 +218,7 @@ describe('topics', () => {
         atoms: { nodes: expect.objectContaining({ length: 3 }) },
       },
     })
+    expect(await search('gamma')).toMatchObject([{ name: 'alpha' }])
     await read('IDEA: Four #Betas')
     expect((await topics()).map(({ name, messages }) => [name, messages.nodes.length])).toEqual([
       ['alpha', 4],

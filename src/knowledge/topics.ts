@@ -165,5 +165,11 @@ export async function mergeTopics(
   for (const topic of merged) await addAlias(transaction, topic.key, intoId)
   // Whoever looks for an old name finds the topic by it: keywords are embedded and searched.
   const keywords = [...new Set([...into.keywords, ...merged.map(({ name }) => name)])].slice(0, maxKeywords)
-  return updateTopic(transaction, intoId, { name: null, description: null, keywords, color: null, icon: null })
+  return updateTopic(transaction, intoId, {
+    name: null,
+    description: null,
+    keywords,
+    color: null,
+    icon: null,
+  })
 }

@@ -196,10 +196,11 @@ describe('a provider in trouble', () => {
     const id = await ingestOne('rate limited')
     await (await arrived).left
     await app.provider.arrival()
-    expect(await rowOf(id)).toMatchObject({ status: 'PENDING', attempts: 0, wait: null, error: null })
+    const waiting = { status: 'PENDING', attempts: 0, wait: null, error: expect.stringContaining('429') }
+    expect(await rowOf(id)).toMatchObject(waiting)
     gate.open()
     await app.client.waitUntilEmbedded()
-    expect(await rowOf(id)).toMatchObject({ status: 'READY', attempts: 0 })
+    expect(await rowOf(id)).toMatchObject({ status: 'READY', attempts: 0, error: null })
   })
 
   test('that fails (500) is asked again later, and the attempt is counted', async () => {

@@ -1,7 +1,5 @@
 import { z } from 'zod'
 import { SetupError } from './errors.ts'
-import type { ExtractionRules } from './extraction/extract-job.ts'
-import type { ScoreRules } from './ingest/score.ts'
 import type { ChatModelConfig } from './providers/chat/create.ts'
 import type { EmbeddingProviderConfig } from './providers/create.ts'
 
@@ -13,6 +11,36 @@ export type DatabaseConfig =
       /** Connections in the pool of this process. */
       poolSize: number
     }
+
+/** How the importance of messages is judged; see ingest/score.ts. */
+export interface ScoreRules {
+  /** Share of each rule in the sum; together 1. */
+  weights: { content: number; author: number; recency: number; topic: number }
+  /** Importance below `noise` is NOISE, above `signal` SIGNAL, WEAK_SIGNAL between. */
+  thresholds: { noise: number; signal: number }
+  /** Names of authors whose word counts more, in any case. */
+  importantAuthors: readonly string[]
+}
+
+/** When an extraction starts by itself. */
+export interface TriggerRules {
+  /** Messages that are worth a job, 5..100. */
+  messages: number
+  /** How old a message may be when it comes in, to count; 1..168 hours. */
+  windowHours: number
+  /** After this fewer are worth a job, too; hours. */
+  patienceHours: number
+}
+
+export interface ExtractionRules {
+  trigger: TriggerRules
+  /** Messages in a batch, 5..500. */
+  batchSize: number
+  /** Proposals below are dropped, 0..1. */
+  minConfidence: number
+  /** Least confidence at which an atom of a type is approved by itself. */
+  autoApprove: Partial<Record<(typeof atomTypes)[number], number>>
+}
 
 export interface Config {
   database: DatabaseConfig

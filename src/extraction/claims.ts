@@ -1,3 +1,4 @@
+import type { TriggerRules } from '../config.ts'
 import type { Sql, Transaction } from '../db/database.ts'
 
 /** Which messages an EXTRACT job reads. */
@@ -10,16 +11,6 @@ export type ExtractionScope =
   | { sourceId: string }
   /** What came in lately and waits. */
   | { waiting: true }
-
-/** When an extraction starts by itself. */
-export interface TriggerRules {
-  /** Messages that are worth a job, 5..100. */
-  messages: number
-  /** How old a message may be when it comes in, to count; 1..168 hours. */
-  windowHours: number
-  /** After this fewer are worth a job, too; hours. */
-  patienceHours: number
-}
 
 /** A batch that failed this often is left alone until somebody asks or the text changes. */
 const maxFailures = 3

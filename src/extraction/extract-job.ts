@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { createBell } from '../bell.ts'
+import type { ExtractionRules } from '../config.ts'
 import { groupedChannel } from '../conversations/group.ts'
 import type { Database, Sql } from '../db/database.ts'
-import type { AtomType } from '../db/generated/prisma/client.ts'
 import { type EmbeddingSpace, partitionName } from '../embedding/spaces.ts'
 import { parseVector, readVectorType } from '../embedding/vectors.ts'
 import { errorMessage, QuarryError } from '../errors.ts'
@@ -17,23 +17,12 @@ import {
   markExtracted,
   readClaimed,
   releaseFailed,
-  type TriggerRules,
 } from './claims.ts'
 import type { ExtractionBatch, ExtractionMessage, Extractor } from './extractor.ts'
 import { findContext } from './near.ts'
 import { planBatches } from './plan.ts'
 import { proveExtraction } from './prove.ts'
 import { addCounts, noCounts, prepareExtraction, type SaveCounts, saveExtraction } from './save.ts'
-
-export interface ExtractionRules {
-  trigger: TriggerRules
-  /** Messages in a batch, 5..500. */
-  batchSize: number
-  /** Proposals below are dropped, 0..1. */
-  minConfidence: number
-  /** Least confidence at which an atom of a type is approved by itself. */
-  autoApprove: Partial<Record<AtomType, number>>
-}
 
 /** Params of an EXTRACT job. */
 export type ExtractParams = ExtractionScope & { topicId?: string | null }

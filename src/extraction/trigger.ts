@@ -1,11 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { createBell } from '../bell.ts'
+import type { TriggerRules } from '../config.ts'
 import { groupedChannel } from '../conversations/group.ts'
 import type { Database, Transaction } from '../db/database.ts'
 import { errorMessage } from '../errors.ts'
 import { enqueueJob } from '../jobs/runner.ts'
 import type { Logger } from '../log.ts'
-import { readWaiting, type TriggerRules } from './claims.ts'
+import { readWaiting } from './claims.ts'
 
 /** Patience runs out without anything happening. */
 const lookAgainMs = 60_000

@@ -1,7 +1,7 @@
+import type { ScoreRules } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import type { ProgressFeed } from '../embedding/progress.ts'
 import type { EmbeddingSpace } from '../embedding/spaces.ts'
-import type { ScoreRules } from '../ingest/score.ts'
 import type { EmbeddingProviderConfig } from '../providers/create.ts'
 import type { Search } from '../search/search.ts'
 import { createLoaders, type Loaders } from './loaders.ts'

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import type { ScoreRules } from '../config.ts'
 import type { Database, Sql, Transaction } from '../db/database.ts'
 import { InvalidInputError, QuarryError } from '../errors.ts'
 import { addJobProgress } from '../jobs/records.ts'
@@ -12,7 +13,6 @@ import { detectFormat } from './formats/detect.ts'
 import type { ChatFile, ChatFormatName, ChatRecord, MessageDraft } from './formats/format.ts'
 import { ensureSource, storeMessages } from './messages.ts'
 import { findViolation } from './normalise.ts'
-import type { ScoreRules } from './score.ts'
 
 export interface ImportParams {
   fileName: string

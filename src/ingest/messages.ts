@@ -1,10 +1,11 @@
 import { v7 as uuidv7 } from 'uuid'
+import type { ScoreRules } from '../config.ts'
 import type { Sql, Transaction } from '../db/database.ts'
 import type { Message, Source } from '../db/generated/prisma/client.ts'
 import { messageColumns } from '../db/rows.ts'
 import { NotFoundError } from '../errors.ts'
 import type { MessageDraft } from './formats/format.ts'
-import { type Score, type ScoreRules, scoreMessage, type TopicTerms, topicTerms } from './score.ts'
+import { type Score, scoreMessage, type TopicTerms, topicTerms } from './score.ts'
 
 export interface IngestOutcome {
   created: number

@@ -1,3 +1,5 @@
+import type { ScoreRules } from '../config.ts'
+
 /*
  * How much a message matters, from 0 to 1: a weighted sum of four small rules, each 0..1. They look at the shape of a
  * text and need no language; only the acknowledgements are words, of a few languages.
@@ -5,15 +7,6 @@
 
 export const noiseClasses = ['NOISE', 'WEAK_SIGNAL', 'SIGNAL'] as const
 export type NoiseClass = (typeof noiseClasses)[number]
-
-export interface ScoreRules {
-  /** Share of each rule in the sum; together 1. */
-  weights: { content: number; author: number; recency: number; topic: number }
-  /** Importance below `noise` is NOISE, above `signal` SIGNAL, WEAK_SIGNAL between. */
-  thresholds: { noise: number; signal: number }
-  /** Names of authors whose word counts more, in any case. */
-  importantAuthors: readonly string[]
-}
 
 export interface Score {
   /** 0..1. */

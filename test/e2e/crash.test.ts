@@ -3,8 +3,10 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { TestClient } from '../support/client.ts'
 import { preparedFolder } from '../support/databases.ts'
+import { byMarks, ExtractDocument, openAiExtractor } from '../support/extraction.ts'
 import type { CrashMessagesQuery } from '../support/generated/graphql.ts'
 import { graphql } from '../support/generated/index.ts'
+import { ingest } from '../support/messages.ts'
 import { runQuarry, startQuarry } from '../support/processes.ts'
 import { ProviderServer } from '../support/provider-server.ts'
 
@@ -108,5 +110,63 @@ test('a server that is killed in the middle loses and doubles nothing, and embed
     after = messages.pageInfo.hasNextPage ? (messages.pageInfo.endCursor ?? null) : null
   } while (after)
   expect(askedAfterStored).toEqual([])
+  await client.close()
+})
+
+test('an extraction that is killed in the middle goes on with what it has not read, and makes nothing twice', async () => {
+  await using folder = await preparedFolder()
+  let chats = 0
+  let tellSecond: () => void = () => {}
+  const second = new Promise<void>((resolve) => {
+    tellSecond = resolve
+  })
+  await using provider = await ProviderServer.start({
+    ...byMarks,
+    dimensions: 64,
+    fault({ messages }) {
+      if (messages.length === 0) return null
+      chats++
+      if (chats !== 2) return null
+      tellSecond()
+      return { end: 'hang' }
+    },
+  })
+  const env = {
+    QUARRY_DATA_DIR: join(folder.path, 'data'),
+    PORT: '0',
+    QUARRY_EMBEDDING_PROVIDER: 'openai',
+    QUARRY_AUTO_EXTRACT: 'off',
+    OPENAI_BASE_URL: `${provider.url}/v1`,
+    OPENAI_API_KEY: 'test',
+    OPENAI_EMBEDDING_DIMENSIONS: '64',
+    ...openAiExtractor,
+  }
+  let jobId = ''
+  {
+    await using server = startQuarry(['serve'], env)
+    const [, url = ''] = await server.line(/"url":"(http:[^"]+)\/graphql"/)
+    const client = new TestClient(url)
+    const texts = Array.from({ length: 120 }, (_, n) => `IDEA: Thought of number ${n} #thoughts`)
+    const { messages } = await ingest(client, texts)
+    expect(messages).toHaveLength(texts.length)
+    const { extractKnowledge } = await client.run(ExtractDocument, {
+      input: { period: { to: '2030-01-01T00:00:00Z' } },
+    })
+    if (extractKnowledge?.__typename !== 'ExtractKnowledgePayload')
+      throw new Error('the extraction was refused')
+    jobId = extractKnowledge.job.id
+    await second
+    server.child.kill('SIGKILL')
+    await server.exit()
+    await client.close().catch(() => {})
+  }
+  await using server = startQuarry(['serve'], env)
+  const [, url = ''] = await server.line(/"url":"(http:[^"]+)\/graphql"/)
+  const client = new TestClient(url)
+  const job = await client.waitForJob(jobId)
+  expect(job).toMatchObject({ state: 'SUCCEEDED', total: 120, succeeded: 120, failed: 0, attempts: 2 })
+  expect(job.result).toMatchObject({ topicsCreated: 1, atomsCreated: 120, messagesAssigned: 120 })
+  // 50 before the kill, then 70 in two batches; the one that hung is asked again.
+  expect(chats).toBe(4)
   await client.close()
 })

@@ -24,12 +24,7 @@ const heightOf = new Map(layers.flatMap((names, height) => names.map((name) => [
 
 /** The configuration is a union of what its readers accept, and they say what that is. */
 const typesOnly = new Set(
-  [
-    'src/extraction/extract-job.ts',
-    'src/ingest/score.ts',
-    'src/providers/chat/create.ts',
-    'src/providers/create.ts',
-  ].map((reader) => `src/config.ts -> ${reader}`),
+  ['src/providers/chat/create.ts', 'src/providers/create.ts'].map((reader) => `src/config.ts -> ${reader}`),
 )
 
 interface Import {

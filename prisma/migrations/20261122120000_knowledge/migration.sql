@@ -2,8 +2,9 @@ create type atom_link_type as enum ('CONTINUES', 'SOLVES', 'CONTRADICTS', 'SUPPO
 
 -- Conversations ---------------------------------------------------------------------------------------------------
 
--- The messages of a channel in the order of time: what a new one may answer.
-create index message_channel_sent_at on message (source_id, channel, sent_at, id);
+-- The grouped messages of a channel in the order of time: what a new one may answer. Those that wait have an index of
+-- their own, so a message is in one of the two.
+create index message_grouped on message (source_id, channel, sent_at, id) where conversation_id is not null;
 create index message_thread on message (source_id, channel, thread_id, sent_at, id) where thread_id is not null;
 create index message_conversation on message (conversation_id) where conversation_id is not null;
 -- The queue of those that belong to no conversation yet.

@@ -28,11 +28,12 @@ export async function enterProcess(
   log: Logger,
 ): Promise<ProcessRecord> {
   await clearDeadProcesses(database, database.engine === 'embedded' ? 0 : deadAfterSeconds)
+  if (database.engine === 'embedded') await unlockAllJobs(database)
   let id = await insertProcess(database, role)
   let workers: readonly string[] = []
 
   async function beat(): Promise<void> {
-    if (!(await writeHeartbeat(database, id))) {
+    if (!(await writeHeartbeat(database, id, workers))) {
       log.warn({ process: id }, 'Others took this process for dead (it was suspended); it enters again')
       id = await insertProcess(database, role)
       await writeWorkers(database, id, workers)
@@ -81,8 +82,12 @@ async function insertProcess(sql: Sql, role: ProcessRole): Promise<string> {
   return row.id
 }
 
-async function writeHeartbeat(sql: Sql, id: string): Promise<boolean> {
-  const rows = await sql.query('update process set heartbeat_at = now() where id = $1 returning id', [id])
+/** With the workers that there are by now: the queue makes new ones when it connects again. */
+async function writeHeartbeat(sql: Sql, id: string, workerIds: readonly string[]): Promise<boolean> {
+  const rows = await sql.query(
+    'update process set heartbeat_at = now(), workers = $2 where id = $1 returning id',
+    [id, workerIds],
+  )
   return rows.length > 0
 }
 
@@ -102,6 +107,14 @@ async function clearDeadProcesses(sql: Sql, afterSeconds: number): Promise<void>
      select graphile_worker.force_unlock_workers(array_agg(worker)) from dead, unnest(workers) as worker
      having count(*) > 0`,
     [afterSeconds],
+  )
+}
+
+/** Whatever is locked when the only process of a database starts was locked by one that is gone. */
+async function unlockAllJobs(sql: Sql): Promise<void> {
+  await sql.query(
+    `select graphile_worker.force_unlock_workers(array_agg(distinct locked_by))
+     from graphile_worker.jobs where locked_by is not null having count(*) > 0`,
   )
 }
 

@@ -282,7 +282,7 @@ test('what a dead process had leased is taken up, and what a living one has is l
   for (const [name, age] of [
     ['dead', 3600],
     // Ahead of its time: it must not die of age while this test waits.
-    ['living', -3600],
+    ['living', own.config.kind === 'embedded' ? 0 : -3600],
   ] as const) {
     await database.query(
       `insert into message (id, source_id, external_id, author, content, sent_at)

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 
@@ -61,11 +61,14 @@ export function describeRun(postgres: string | null): string {
   return `${date}, commit ${commit}${isChanged ? ' with changes' : ''}; ${machine}; ${versions}`
 }
 
-/** Puts a benchmark's part into the document; what people wrote round it stays. */
+/**
+ * Puts a measured part into a document; what people wrote round it stays.
+ * @param name marks the part, such as `bench:search`
+ */
 export function writeInto(path: string, name: string, markdown: string, run: string): void {
-  const [begin, end] = [`<!-- bench:${name} -->`, `<!-- /bench:${name} -->`]
+  const [begin, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`]
   const part = `${begin}\n${markdown}\n\n_${run}_\n${end}`
-  const text = existsSync(path) ? readFileSync(path, 'utf8') : '# Benchmarks\n'
+  const text = readFileSync(path, 'utf8')
   const from = text.indexOf(begin)
   const to = text.indexOf(end)
   writeFileSync(

@@ -63,7 +63,7 @@ try {
     if (!report) continue
     const markdown = toMarkdown(report)
     console.log(`\n${markdown}\n\n_${run}_`)
-    if (options.write) writeInto(documentPath, name, markdown, run)
+    if (options.write) writeInto(documentPath, `bench:${name}`, markdown, run)
   }
 } finally {
   await postgres?.stop()

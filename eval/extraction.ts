@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { z } from 'zod'
 import { createLinker } from '../src/conversations/link.ts'
-import type { AtomType } from '../src/db/generated/prisma/client.ts'
+import { AtomType } from '../src/db/generated/prisma/enums.ts'
 import type {
   Extraction,
   ExtractionBatch,
@@ -26,18 +26,7 @@ export interface EvalExtractionOptions {
   rules: boolean
 }
 
-const types = [
-  'PROBLEM',
-  'SOLUTION',
-  'DECISION',
-  'QUESTION',
-  'INSIGHT',
-  'PATTERN',
-  'REQUIREMENT',
-  'IDEA',
-  'BLOCKER',
-  'RISK',
-] as const satisfies AtomType[]
+const types = Object.values(AtomType)
 
 /** A line of eval/labels: what a careful reader takes away. */
 const label = z.object({

@@ -1,4 +1,3 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** What an evaluation found. All texts are ready to print. */
@@ -33,19 +32,4 @@ function tableLines({ head, rows }: QualityTable): string[] {
   const line = (row: string[]) =>
     `| ${widths.map((width, column) => (row[column] ?? '').padEnd(width)).join(' | ')} |`
   return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)]
-}
-
-/** Puts an evaluation's part into the document; what people wrote round it stays. */
-export function writeInto(path: string, name: string, markdown: string, run: string): void {
-  const [begin, end] = [`<!-- eval:${name} -->`, `<!-- /eval:${name} -->`]
-  const part = `${begin}\n${markdown}\n\n_${run}_\n${end}`
-  const text = existsSync(path) ? readFileSync(path, 'utf8') : '# Quality\n'
-  const from = text.indexOf(begin)
-  const to = text.indexOf(end)
-  writeFileSync(
-    path,
-    from >= 0 && to > from
-      ? text.slice(0, from) + part + text.slice(to + end.length)
-      : `${text.trimEnd()}\n\n${part}\n`,
-  )
 }

@@ -1,7 +1,7 @@
 import { Command } from 'commander'
-import { describeRun } from '../bench/report.ts'
+import { describeRun, writeInto } from '../bench/report.ts'
 import { QuarryError } from '../src/errors.ts'
-import { documentPath, type QualityReport, toMarkdown, writeInto } from './report.ts'
+import { documentPath, type QualityReport, toMarkdown } from './report.ts'
 
 /*
  * Each evaluation is a module of its own that is loaded when it is asked for, because what one needs (a model, a
@@ -65,5 +65,5 @@ async function publish(name: string, measure: () => Promise<QualityReport>, writ
   const run = describeRun(null)
   const markdown = toMarkdown(await measure())
   console.log(`\n${markdown}\n\n_${run}_`)
-  if (write) writeInto(documentPath, name, markdown, run)
+  if (write) writeInto(documentPath, `eval:${name}`, markdown, run)
 }

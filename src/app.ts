@@ -4,7 +4,7 @@ import { type Database, openDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
 import { type EmbeddingPipeline, startEmbeddingPipeline } from './embedding/pipeline.ts'
 import { createProgressFeed } from './embedding/progress.ts'
-import { requestBackfill } from './embedding/requests.ts'
+import { requestBackfill, retryEmbeddings } from './embedding/requests.ts'
 import { type EntityKind, ensureActiveSpace } from './embedding/spaces.ts'
 import { errorMessage } from './errors.ts'
 import { extractHandler } from './extraction/extract-job.ts'
@@ -12,14 +12,20 @@ import type { Extractor } from './extraction/extractor.ts'
 import { createLocalExtractor } from './extraction/local/extractor.ts'
 import { createModelExtractor } from './extraction/model/extractor.ts'
 import { startExtractionTrigger } from './extraction/trigger.ts'
+import { createNews } from './graphql/news.ts'
 import { importHandler } from './ingest/import-job.ts'
+import { alertTask } from './jobs/alerts.ts'
+import { startHeldEvents } from './jobs/held-events.ts'
 import { enterProcess } from './jobs/processes.ts'
+import { retentionTask } from './jobs/retention.ts'
 import { type JobHandler, startJobRunner } from './jobs/runner.ts'
 import type { Logger } from './log.ts'
+import { createMetrics } from './metrics.ts'
 import { createChatModel } from './providers/chat/create.ts'
 import { createEmbeddingProvider } from './providers/create.ts'
 import { createQueryVectors } from './search/query-vectors.ts'
 import { createSearch } from './search/search.ts'
+import { createOperations, startOperationsServer } from './server/operations.ts'
 
 export interface App {
   /** Where the API listens; null in a process that only works. */
@@ -38,6 +44,9 @@ export interface AppOptions {
   onStatement?: (text: string) => void
 }
 
+/** When what is old is cleared: every hour, whichever process is first. */
+const schedule = '17 * * * * clear_ended_jobs'
+
 /** The composition root: opens, migrates, checks and starts everything that one process runs. */
 export async function startApp({ config, log, role, onStatement }: AppOptions): Promise<App> {
   const stops: (() => Promise<void>)[] = []
@@ -55,6 +64,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
   }
 
   try {
+    const metrics = createMetrics()
     const provider = createEmbeddingProvider(config.embedding)
     stops.push(() => provider.close())
     const extractor = createExtractor(config.extraction.extractor, log)
@@ -81,6 +91,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       provider,
       space,
       process,
+      metrics,
       log,
     })
     stops.push(() => pipeline.stop())
@@ -89,25 +100,52 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     const { rules } = config.extraction
     const handlers = {
       IMPORT: importHandler(database, config.scoring),
+      EMBED: embedHandler(database, space.id),
       BACKFILL: backfillHandler(database, space.id),
-      EXTRACT: extractHandler({ database, space, provider, extractor, rules }),
+      EXTRACT: extractHandler({ database, space, provider, extractor, rules, metrics, log }),
     }
-    const runner = await startJobRunner(database, handlers, log)
+    const tasks = {
+      check_alerts: alertTask(database, { webhookUrl: config.jobs.alertWebhookUrl, log }),
+      clear_ended_jobs: retentionTask(database, config.jobs.retentionDays, log),
+    }
+    const heldEvents = await startHeldEvents(database, log)
+    stops.push(() => heldEvents.stop())
+    const runner = await startJobRunner({ database, handlers, tasks, schedule, metrics, log })
     stops.push(() => runner.stop())
     if (config.extraction.isAutomatic) {
       const trigger = await startExtractionTrigger(database, rules.trigger, log)
       stops.push(() => trigger.stop())
     }
-    await process.setWorkers(runner.workerIds)
-    if (!http) return { url: null, failed, stop }
+    await process.setWorkers(runner.poolIds)
+    const operations = createOperations({
+      database,
+      space,
+      process,
+      metrics,
+      checks: { jobs: () => runner.problem(), embedding: () => pipeline.problem() },
+      server: config.server,
+      log,
+    })
+    if (!http) {
+      if (config.workerPort !== null) {
+        const address = { host: config.server.host, port: config.workerPort }
+        const server = await startOperationsServer(address, operations)
+        stops.push(() => server.close())
+        log.info({ url: server.url }, 'Health and metrics are served')
+      }
+      return { url: null, failed, stop }
+    }
 
     const search = createSearch(database, space, createQueryVectors(provider, space))
     const progress = createProgressFeed(database, space, log)
-    const server = await http.startApiServer(
-      config.server,
-      { database, space, provider: config.embedding, scoring: config.scoring, search, progress },
+    const news = createNews(database, log)
+    const { embedding, scoring } = config
+    const server = await http.startApiServer({
+      config: config.server,
+      services: { database, space, provider: embedding, scoring, search, progress, news, metrics },
+      operations,
       log,
-    )
+    })
     stops.push(() => server.close())
     database.publishAddress(server.url)
     return { url: server.url, failed, stop }
@@ -125,10 +163,19 @@ function createExtractor(config: Config['extraction']['extractor'], log: Logger)
 
 function backfillHandler(database: Database, spaceId: number): JobHandler {
   return async ({ job }) => {
-    const { kinds, retryFailed } = job.params as { kinds: EntityKind[]; retryFailed: boolean }
+    const params = job.params as { kinds: EntityKind[]; retryFailed: boolean; isRetry?: boolean }
+    const retryFailed = params.retryFailed || params.isRetry === true
     await database.transaction((transaction) =>
-      requestBackfill(transaction, job.id, spaceId, kinds, retryFailed),
+      requestBackfill(transaction, job.id, spaceId, params.kinds, retryFailed),
     )
+    return 'waiting'
+  }
+}
+
+/** Only one that is taken up again comes here: the first time, its rows are requested as it is made. */
+function embedHandler(database: Database, spaceId: number): JobHandler {
+  return async ({ job }) => {
+    await database.transaction((transaction) => retryEmbeddings(transaction, spaceId, job))
     return 'waiting'
   }
 }

@@ -42,6 +42,13 @@ export interface ExtractionRules {
   autoApprove: Partial<Record<(typeof atomTypes)[number], number>>
 }
 
+export interface JobRules {
+  /** Ended jobs are kept so long, days. */
+  retentionDays: number
+  /** Where alerts are posted as JSON; null: nowhere, they stand in the log, the metrics and the API. */
+  alertWebhookUrl: string | null
+}
+
 export interface Config {
   database: DatabaseConfig
   embedding: EmbeddingProviderConfig
@@ -62,7 +69,12 @@ export interface Config {
     maxBodyBytes: number
     /** Largest uploaded chat export, in bytes. */
     maxUploadBytes: number
+    /** What Telegram sends with each update, so that nobody else can; null: the webhook is off. */
+    telegramSecret: string | null
   }
+  jobs: JobRules
+  /** Where a worker answers /health, /ready and /metrics; null: nowhere. A server does on its own port. */
+  workerPort: number | null
   logLevel: (typeof logLevels)[number]
   /** Where a running server is, for the CLI; null = look into the data folder's lock, else work without one. */
   serverUrl: string | null
@@ -151,6 +163,13 @@ const environment = z.object({
   QUARRY_CORS_ORIGINS: list.pipe(z.array(httpUrl)),
   QUARRY_MAX_BODY_KB: count(16, 100 * KIB).default(8 * KIB),
   QUARRY_MAX_UPLOAD_MB: count(1, 100 * KIB).default(2 * KIB),
+  QUARRY_WORKER_PORT: count(0, 65535).optional(),
+  QUARRY_JOB_RETENTION_DAYS: count(1, 3650).default(30),
+  QUARRY_ALERT_WEBHOOK_URL: httpUrl.optional(),
+  QUARRY_TELEGRAM_SECRET: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{16,256}$/, 'must be 16 to 256 letters, digits, _ or -')
+    .optional(),
   QUARRY_LOG_LEVEL: z.enum(logLevels).default('info'),
   QUARRY_URL: httpUrl.optional(),
 })
@@ -207,7 +226,13 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       corsOrigins: variables.QUARRY_CORS_ORIGINS,
       maxBodyBytes: variables.QUARRY_MAX_BODY_KB * KIB,
       maxUploadBytes: variables.QUARRY_MAX_UPLOAD_MB * MIB,
+      telegramSecret: variables.QUARRY_TELEGRAM_SECRET ?? null,
     },
+    jobs: {
+      retentionDays: variables.QUARRY_JOB_RETENTION_DAYS,
+      alertWebhookUrl: variables.QUARRY_ALERT_WEBHOOK_URL ?? null,
+    },
+    workerPort: variables.QUARRY_WORKER_PORT ?? null,
     logLevel: variables.QUARRY_LOG_LEVEL,
     serverUrl: variables.QUARRY_URL ?? null,
   }

@@ -21,6 +21,10 @@ export interface CoverageSnapshot {
   isSettled: boolean
   at: Date
   coverage: EmbeddingCoverage[]
+  /** Until when the provider is left alone; null if it is not. */
+  waitingUntil: Date | null
+  /** Why the provider does nothing that it is asked; null if it does. */
+  providerError: string | null
 }
 
 /** An owner's embedding in the active space. */
@@ -46,13 +50,18 @@ export async function readCoverage(sql: Sql, spaceId: number): Promise<CoverageS
     seq: string
     isSettled: boolean
     at: Date
+    waitingUntil: Date | null
+    providerError: string | null
   }>(
     `with counted as (
        select kind, status, sum(n)::float8 as n from embedding_count where space_id = $1 group by 1, 2
      )
      select c.kind, c.status, c.n, pg_snapshot_xmin(now.snapshot)::text as seq,
-       pg_snapshot_xmin(now.snapshot) = pg_snapshot_xmax(now.snapshot) as "isSettled", clock_timestamp() as at
-     from (select pg_current_snapshot() as snapshot) as now left join counted c on true`,
+       pg_snapshot_xmin(now.snapshot) = pg_snapshot_xmax(now.snapshot) as "isSettled", clock_timestamp() as at,
+       case when p.waiting_until > clock_timestamp() then p.waiting_until end as "waitingUntil",
+       case when p.state = 'ERROR' then p.error end as "providerError"
+     from (select pg_current_snapshot() as snapshot) as now left join counted c on true
+       left join provider_status p on p.purpose = 'EMBEDDING'`,
     [spaceId],
   )
   const [first] = rows
@@ -61,6 +70,8 @@ export async function readCoverage(sql: Sql, spaceId: number): Promise<CoverageS
     seq: first.seq,
     isSettled: first.isSettled,
     at: first.at,
+    waitingUntil: first.waitingUntil,
+    providerError: first.providerError,
     coverage: entityKinds.map((kind) => {
       const count = (status: EmbeddingStatus) =>
         rows.find((row) => row.kind === kind && row.status === status)?.n ?? 0
@@ -104,16 +115,22 @@ export async function readStates(
   )
 }
 
-/** One recent reason why something could not be embedded, or null if nothing has a reason. */
+/**
+ * The reason at the newest owner that could not be embedded, of the first of the kinds that has one; null if there is
+ * none. One look into the index for each kind: sorting them all would take long when much has failed.
+ */
 export async function readLastError(
   sql: Sql,
   spaceId: number,
   kinds: readonly EntityKind[],
 ): Promise<string | null> {
   const [row] = await sql.query<{ error: string }>(
-    `select last_error as error from embedding
-     where space_id = $1 and kind = any ($2::entity_kind[]) and status <> 'SKIPPED' and last_error is not null
-     order by kind, owner_id desc limit 1`,
+    `select newest.last_error as error
+     from unnest($2::entity_kind[]) with ordinality as k(kind, place), lateral (
+       select e.last_error from embedding e
+       where e.space_id = $1 and e.kind = k.kind and e.status <> 'SKIPPED' and e.last_error is not null
+       order by e.owner_id desc limit 1) as newest
+     order by k.place limit 1`,
     [spaceId, kinds],
   )
   return row?.error ?? null

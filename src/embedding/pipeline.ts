@@ -1,13 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { createBell } from '../bell.ts'
 import type { Database } from '../db/database.ts'
+import { maxRetries, retryDelayMs } from '../jobs/backoff.ts'
+import { cancelledChannel } from '../jobs/control.ts'
 import type { ProcessRecord } from '../jobs/processes.ts'
 import type { Logger } from '../log.ts'
+import type { Metrics } from '../metrics.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
+import { createProviderStatus } from '../providers/status.ts'
 import { splitText, type TextPart } from './parts.ts'
 import {
   claimOwed,
   copyTwins,
+  countLeased,
   type EmbeddingResult,
   type OwedRow,
   owedChannel,
@@ -15,12 +20,15 @@ import {
   releaseRows,
   storeResults,
 } from './queue.ts'
+import { tellWaitingJobs } from './requests.ts'
 import type { EmbeddingSpace } from './spaces.ts'
 import { embedParts, packBy } from './texts.ts'
 import { readVectorType } from './vectors.ts'
 
 /** Embeds whatever is owed in one space, for as long as it runs. */
 export interface EmbeddingPipeline {
+  /** Why it does not work any more, null if it does. */
+  problem(): string | null
   /** Ends within the request in hand; rows that were not finished are free for others at once. */
   stop(): Promise<void>
 }
@@ -29,31 +37,39 @@ export interface EmbeddingPipeline {
 const lookAgainMs = 5_000
 /** Text that one claim may load: bounds memory when texts are long. */
 const maxClaimBytes = 4 * 1024 * 1024
-/** 6 retries over about an hour: 10 s, 30 s, 90 s, 4.5 min, 13.5 min, 40 min. */
-export const maxRetries = 6
-export const retryDelayMs = (attempts: number): number => 10_000 * 3 ** attempts
 /** While the provider does not answer at all, it is asked again after 1 s, 2 s, 4 s ... one minute. */
 const pauseMinMs = 1_000
 const pauseMaxMs = 60_000
+/** So many texts in a row, each alone, that were answered wrongly: the provider is the cause, not the texts. */
+const badAnswersAlone = 3
 
-export async function startEmbeddingPipeline(options: {
+export interface EmbeddingPipelineOptions {
   database: Database
   provider: EmbeddingProvider
   space: EmbeddingSpace
   process: ProcessRecord
+  metrics: Metrics
   log: Logger
-}): Promise<EmbeddingPipeline> {
+}
+
+export async function startEmbeddingPipeline(options: EmbeddingPipelineOptions): Promise<EmbeddingPipeline> {
   const { database, log } = options
   const stopping = new AbortController()
   const bell = createBell()
   const vectorType = await readVectorType(database)
-  const worker = createBatchWorker({ ...options, vectorType, signal: stopping.signal })
+  const worker = createBatchWorker({
+    ...options,
+    vectorType,
+    onReleased: bell.ring,
+    signal: stopping.signal,
+  })
 
   async function lane(): Promise<void> {
     while (!stopping.signal.aborted) {
       try {
-        await worker.waitWhilePaused()
-        if (await worker.runBatch()) continue
+        const endTurn = await worker.takeTurn()
+        const hasWorked = await worker.runBatch().finally(endTurn)
+        if (hasWorked) continue
         await bell.wait({ limitMs: lookAgainMs, signal: stopping.signal })
       } catch (error) {
         if (stopping.signal.aborted) return
@@ -63,12 +79,25 @@ export async function startEmbeddingPipeline(options: {
     }
   }
 
-  const unlisten = await database.listen(owedChannel, bell.ring)
-  const lanes = Array.from({ length: options.provider.limits.maxParallelRequests }, lane)
+  const unlistens = await Promise.all([
+    database.listen(owedChannel, bell.ring),
+    database.listen(cancelledChannel, () => {
+      worker
+        .dropWithdrawn()
+        .catch((error) => log.warn({ err: error }, 'Could not see which requests nobody needs any more'))
+    }),
+  ])
+  let atWork = 0
+  const lanes = Array.from({ length: options.provider.limits.maxParallelRequests }, async () => {
+    atWork++
+    await lane().finally(() => atWork--)
+  })
   return {
+    problem: () =>
+      atWork === lanes.length ? null : `${lanes.length - atWork} of ${lanes.length} lanes have ended`,
     async stop() {
       stopping.abort(new Error('This process is stopping'))
-      await unlisten()
+      await Promise.all(unlistens.map((unlisten) => unlisten()))
       await Promise.all(lanes)
     },
   }
@@ -81,33 +110,48 @@ interface BatchText {
   parts: TextPart[]
 }
 
-function createBatchWorker(options: {
-  database: Database
-  provider: EmbeddingProvider
-  space: EmbeddingSpace
-  process: ProcessRecord
-  vectorType: number
-  signal: AbortSignal
-  log: Logger
-}) {
-  const { database, provider, space, process, vectorType, signal, log } = options
+/** A request that is under way. */
+interface Flight {
+  rows: OwedRow[]
+  controller: AbortController
+}
+
+function createBatchWorker(
+  options: EmbeddingPipelineOptions & { vectorType: number; signal: AbortSignal; onReleased(): void },
+) {
+  const { database, provider, space, process, vectorType, signal, metrics, log } = options
   const { limits } = provider
-  const store = (results: readonly EmbeddingResult[]) =>
-    storeResults(database, space.id, process.id, results, vectorType)
+  const status = createProviderStatus(database, 'EMBEDDING', log)
+  async function store(results: readonly EmbeddingResult[]): Promise<void> {
+    await storeResults(database, space.id, process.id, results, vectorType)
+    for (const result of results) metrics.embeddedTexts.inc({ result: result.status.toLowerCase() })
+  }
   /** Texts that another lane is asking for right now: nobody asks twice, the second waits and copies. */
   const underWay = new Set<string>()
   /** For each claim in flight, the texts that were under way at any time since it began: what it read may be older. */
   const watches = new Set<Set<string>>()
+  const flights = new Set<Flight>()
   let pausedUntil = 0
   let failuresInARow = 0
+  let limitsInARow = 0
+  let badAlone = 0
+  /** While the provider fails, one lane at a time asks whether it is back; the others wait for its answer. */
+  let probe: Promise<void> | null = null
 
-  function pause(error: ProviderError): void {
-    const backoff = Math.min(pauseMinMs * 2 ** failuresInARow, pauseMaxMs)
-    failuresInARow++
+  /** Leaves the provider alone: all lanes of this process. */
+  async function pause(error: ProviderError, rows: readonly OwedRow[]): Promise<void> {
     const needsPerson = error.failure === 'UNAUTHORIZED' || error.failure === 'MISCONFIGURED'
+    const backoff = Math.min(pauseMinMs * 2 ** failuresInARow, pauseMaxMs)
     const ms = needsPerson ? pauseMaxMs : Math.max(error.retryAfterMs ?? 0, backoff)
-    pausedUntil = Math.max(pausedUntil, Date.now() + ms)
+    failuresInARow++
+    pausedUntil = Math.max(pausedUntil, performance.now() + ms)
     log.warn({ error: error.message, failure: error.failure, ms }, 'Waiting for the embedding provider')
+    await tellWaiting(error, rows, ms)
+  }
+
+  async function tellWaiting(error: ProviderError, rows: readonly OwedRow[], ms: number): Promise<void> {
+    await status.failed(error, ms)
+    await tellWaitingJobs(database, space.id, rows, ms, error.message)
   }
 
   /** Rows that lanes of this process are working on, by owner. */
@@ -171,6 +215,7 @@ function createBatchWorker(options: {
     const waiting = twins.filter((row) => !row.hasTwin)
     if (ready.length > 0) {
       await copyTwins(database, space.id, process.id, ready)
+      metrics.embeddedTexts.inc({ result: 'copied' }, ready.length)
       // A twin can go between the claim and the copy: what it leaves behind is owed as before.
       await releaseRows(database, space.id, process.id, ready, null)
     }
@@ -196,44 +241,77 @@ function createBatchWorker(options: {
 
   /** Asks for the texts in one request (or several, for a text of very many parts) and stores what comes back. */
   async function embedPack(texts: BatchText[]): Promise<void> {
+    const rows = texts.flatMap((text) => text.rows)
+    const flight = { rows, controller: new AbortController() }
+    const onStop = () => flight.controller.abort(signal.reason)
+    signal.addEventListener('abort', onStop)
+    if (signal.aborted) onStop()
+    flights.add(flight)
     let vectors: (Float32Array | null)[]
+    const endTimer = metrics.embeddingRequests.startTimer()
     try {
-      vectors = await embedParts(provider, space.dimensions, texts, signal)
+      vectors = await embedParts(provider, space.dimensions, texts, flight.controller.signal)
+      endTimer({ outcome: 'ok' })
       failuresInARow = 0
+      limitsInARow = 0
+      badAlone = 0
     } catch (error) {
-      if (!(error instanceof ProviderError)) throw error
+      if (!(error instanceof ProviderError)) {
+        // Nobody needs it any more: what is still owed goes back, the rest is not this process's.
+        if (flight.controller.signal.aborted && !signal.aborted)
+          return releaseRows(database, space.id, process.id, rows, null)
+        throw error
+      }
+      endTimer({ outcome: error.failure.toLowerCase() })
       await settleFailure(texts, error)
       return
+    } finally {
+      signal.removeEventListener('abort', onStop)
+      flights.delete(flight)
     }
+    await status.succeeded()
     await store(texts.flatMap((text, index) => text.rows.map((row) => toResult(row, vectors[index] ?? null))))
   }
 
-  /** One text that the provider refuses must not hold up the others: halves the pack until it stands alone. */
   async function settleFailure(texts: BatchText[], error: ProviderError): Promise<void> {
     const rows = texts.flatMap((text) => text.rows)
     switch (error.failure) {
-      case 'RATE_LIMITED':
+      case 'RATE_LIMITED': {
+        // This lane waits as long as asked; another one's answer says whether it has to.
+        const waitMs = error.retryAfterMs ?? Math.min(pauseMinMs * 2 ** limitsInARow, pauseMaxMs)
+        limitsInARow++
+        await releaseRows(database, space.id, process.id, rows, { error: error.message, delaysMs: null })
+        // A lane that has nothing to do can ask for them: it was not told to wait.
+        options.onReleased()
+        await tellWaiting(error, rows, waitMs)
+        await delay(waitMs, undefined, { signal }).catch(() => {})
+        return
+      }
       case 'UNAUTHORIZED':
       case 'MISCONFIGURED':
-        pause(error)
         await releaseRows(database, space.id, process.id, rows, { error: error.message, delaysMs: null })
-        return
+        return pause(error, rows)
       case 'UNAVAILABLE':
-        pause(error)
         await retryLater(rows, error)
-        return
+        return pause(error, rows)
       case 'REFUSED':
+        if (texts.length > 1) return embedHalves(texts)
+        return store(rows.map((row) => toFailure(row, error.message)))
       case 'BAD_ANSWER':
-        if (texts.length > 1) {
-          const middle = texts.length >> 1
-          await embedPack(texts.slice(0, middle))
-          await embedPack(texts.slice(middle))
-        } else if (error.failure === 'REFUSED') {
-          await store(rows.map((row) => toFailure(row, error.message)))
-        } else {
-          await retryLater(rows, error)
-        }
+        if (badAlone >= badAnswersAlone)
+          return releaseRows(database, space.id, process.id, rows, { error: error.message, delaysMs: null })
+        if (texts.length > 1) return embedHalves(texts)
+        badAlone++
+        await retryLater(rows, error)
+        if (badAlone >= badAnswersAlone) await pause(error, rows)
     }
+  }
+
+  /** One text that the provider refuses must not hold up the others: halved until it stands alone. */
+  async function embedHalves(texts: BatchText[]): Promise<void> {
+    const middle = texts.length >> 1
+    await embedPack(texts.slice(0, middle))
+    await embedPack(texts.slice(middle))
   }
 
   async function retryLater(rows: readonly OwedRow[], error: ProviderError): Promise<void> {
@@ -243,16 +321,41 @@ function createBatchWorker(options: {
       await store(spent.map((row) => toFailure(row, `${error.message} (after ${row.attempts + 1} attempts)`)))
     }
     if (others.length > 0) {
-      const delaysMs = others.map((row) => retryDelayMs(row.attempts) * (0.8 + Math.random() * 0.4))
+      const delaysMs = others.map((row) => retryDelayMs(row.attempts))
+      metrics.embeddingRetries.inc(others.length)
       await releaseRows(database, space.id, process.id, others, { error: error.message, delaysMs })
     }
   }
 
   return {
     runBatch,
-    async waitWhilePaused() {
-      while (pausedUntil > Date.now() && !signal.aborted) {
-        await delay(pausedUntil - Date.now(), undefined, { signal }).catch(() => {})
+    /** Waits until the provider may be asked. @returns what ends the turn */
+    async takeTurn(): Promise<() => void> {
+      for (;;) {
+        while (pausedUntil > performance.now() && !signal.aborted) {
+          await delay(pausedUntil - performance.now(), undefined, { signal }).catch(() => {})
+        }
+        if (failuresInARow === 0 || signal.aborted) return () => {}
+        if (!probe) {
+          // Enough for one more text alone: without that, a batch with a bad text in it would never be halved again.
+          badAlone = Math.min(badAlone, badAnswersAlone - 1)
+          let end = () => {}
+          probe = new Promise((resolve) => {
+            end = resolve
+          })
+          return () => {
+            probe = null
+            end()
+          }
+        }
+        await probe
+      }
+    },
+    /** Breaks off the requests of which no row is this process's any more. */
+    async dropWithdrawn(): Promise<void> {
+      for (const { rows, controller } of flights) {
+        if ((await countLeased(database, space.id, process.id, rows)) === 0)
+          controller.abort(new Error('Nobody needs the answer any more'))
       }
     },
   }
@@ -276,10 +379,22 @@ const toFailure = (row: OwedRow, error: string): EmbeddingResult => ({
   error,
 })
 
+/**
+ * Packs texts into requests. What has failed before is asked for with ever fewer others (an eighth at each attempt), so
+ * that one that a provider breaks down over does not take the others with it for good.
+ */
 function packRequests(texts: readonly BatchText[], limits: EmbeddingProvider['limits']): BatchText[][] {
   const size = (text: BatchText) => ({
     texts: text.parts.length,
     tokens: text.parts.reduce((sum, part) => sum + part.tokens, 0),
   })
-  return packBy(texts, size, limits)
+  const byAttempts = new Map<number, BatchText[]>()
+  for (const text of texts) {
+    const attempts = Math.max(...text.rows.map((row) => row.attempts))
+    byAttempts.set(attempts, [...(byAttempts.get(attempts) ?? []), text])
+  }
+  return [...byAttempts].flatMap(([attempts, group]) => {
+    const maxTextsPerRequest = Math.max(1, Math.floor(limits.maxTextsPerRequest / 8 ** attempts))
+    return packBy(group, size, { ...limits, maxTextsPerRequest })
+  })
 }

@@ -1,6 +1,9 @@
 import type { Database } from '../db/database.ts'
+import { listenOnDemand } from '../db/listen-on-demand.ts'
+import { oneAtATime } from '../db/one-at-a-time.ts'
 import { errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
+import { providerChannel } from '../providers/status.ts'
 import {
   type CoverageSnapshot,
   coverageChannel,
@@ -20,6 +23,8 @@ export interface EmbeddingProgress {
   /** Seconds until nothing is owed, at this rate; null while the rate is zero. 0 when nothing is owed. */
   etaSeconds: number | null
   lastError: string | null
+  /** Until when the provider is left alone; null if it is not. */
+  waitingUntil: Date | null
 }
 
 interface Sample extends CoverageSnapshot {
@@ -31,8 +36,8 @@ export interface ProgressFeed {
   /** The state now, read from the database. */
   read(kinds: readonly EntityKind[]): Promise<EmbeddingProgress>
   /**
-   * Calls back when there is news until it is unsubscribed. A subscriber that is slow asks `latest` when it is ready,
-   * and so never falls behind.
+   * Calls back when there may be news until it is unsubscribed. A subscriber that is slow asks `latest` when it is
+   * ready, and so never falls behind.
    */
   subscribe(onChange: () => void): Promise<() => void>
   latest(kinds: readonly EntityKind[]): EmbeddingProgress | null
@@ -41,74 +46,113 @@ export interface ProgressFeed {
 const rateWindowMs = 10_000
 /** Changes that come closer together are told as one. */
 const leastIntervalMs = 250
+/**
+ * How often it is looked while something is owed, whether there was news or not: the rate falls when nothing happens any
+ * more, and a wait ends by itself.
+ */
+const lookAgainMs = 1_000
 
 export function createProgressFeed(database: Database, space: EmbeddingSpace, log: Logger): ProgressFeed {
   const subscribers = new Set<() => void>()
+  const listener = listenOnDemand(database, [coverageChannel, providerChannel], look)
   let samples: Sample[] = []
-  let unlisten: Promise<() => Promise<void>> | null = null
-  let reading: Promise<Sample> | null = null
-  let timer: NodeJS.Timeout | null = null
+  /** Runs until the next look is allowed. */
+  let pause: NodeJS.Timeout | null = null
   let isDue = false
+  /** Runs until the next look without news. */
+  let next: NodeJS.Timeout | null = null
 
   async function sample(): Promise<Sample> {
     const snapshot = await readCoverage(database, space.id)
     const hasFailed = snapshot.coverage.some((kind) => kind.failed + kind.pending + kind.stale > 0)
-    const lastError = hasFailed ? await readLastError(database, space.id, entityKinds) : null
+    const lastError = hasFailed
+      ? (snapshot.providerError ?? (await readLastError(database, space.id, entityKinds)))
+      : null
     const fresh = { ...snapshot, lastError }
     samples = [...samples.filter((old) => fresh.at.getTime() - old.at.getTime() <= rateWindowMs), fresh]
     return fresh
   }
 
-  /** One read at a time; whoever asks meanwhile gets the next one, which sees all that was committed before. */
-  async function readOnce(): Promise<Sample> {
-    while (reading) await reading.catch(() => {})
-    reading = sample().finally(() => {
-      reading = null
-    })
-    return reading
+  const readOnce = oneAtATime(() => sample().finally(lookLater))
+
+  function lookLater(): void {
+    if (next) clearTimeout(next)
+    next = null
+    const newest = samples.at(-1)
+    if (subscribers.size > 0 && (!newest || isUnderWay(newest))) next = setTimeout(look, lookAgainMs).unref()
   }
 
-  function onNotification(): void {
-    if (timer) {
+  function look(): void {
+    if (pause) {
       isDue = true
       return
     }
-    timer = setTimeout(() => {
-      timer = null
-      if (isDue) {
-        isDue = false
-        onNotification()
-      }
-    }, leastIntervalMs)
+    pause = setTimeout(() => {
+      pause = null
+      if (!isDue) return
+      isDue = false
+      look()
+    }, leastIntervalMs).unref()
     readOnce().then(
       () => {
         for (const onChange of subscribers) onChange()
       },
-      (error) => log.warn({ error: errorMessage(error) }, 'The embedding coverage could not be read'),
+      (error) => {
+        log.warn({ error: errorMessage(error) }, 'The embedding coverage could not be read')
+        // What called for this look is not told yet.
+        if (subscribers.size > 0) next ??= setTimeout(look, lookAgainMs).unref()
+      },
     )
+  }
+
+  /** What is told of the newest sample, by kinds: the same for all who ask. */
+  let told: { of: Sample; byKinds: Map<string, EmbeddingProgress> } | null = null
+
+  function tell(newest: Sample, kinds: readonly EntityKind[]): EmbeddingProgress {
+    if (told?.of !== newest) told = { of: newest, byKinds: new Map() }
+    const key = kinds.join()
+    const known = told.byKinds.get(key) ?? toProgress(newest, samples, kinds)
+    told.byKinds.set(key, known)
+    return known
   }
 
   return {
     async read(kinds) {
-      return toProgress(await readOnce(), samples, kinds)
+      return tell(await readOnce(), kinds)
     },
     latest(kinds) {
       const newest = samples.at(-1)
-      return newest ? toProgress(newest, samples, kinds) : null
+      return newest ? tell(newest, kinds) : null
     },
     async subscribe(onChange) {
+      const leave = await listener.join()
       subscribers.add(onChange)
-      unlisten ??= database.listen(coverageChannel, onNotification)
-      await unlisten
       return () => {
-        subscribers.delete(onChange)
-        if (subscribers.size > 0 || !unlisten) return
-        const ended = unlisten
-        unlisten = null
-        void ended.then((stop) => stop())
+        if (!subscribers.delete(onChange)) return
+        leave()
+        lookLater()
       }
     },
   }
+}
+
+function isUnderWay({ coverage, waitingUntil }: Sample): boolean {
+  return waitingUntil !== null || coverage.some(({ pending, stale }) => pending + stale > 0)
+}
+
+/** Pure: whether both say the same, at whatever moment they were counted. */
+export function saysTheSame(one: EmbeddingProgress, other: EmbeddingProgress): boolean {
+  return textOf(one) === textOf(other)
+}
+
+/** Many subscribers compare the same two. */
+const texts = new WeakMap<EmbeddingProgress, string>()
+
+function textOf(progress: EmbeddingProgress): string {
+  const { coverage, ratePerSecond, lastError, waitingUntil } = progress
+  const text = texts.get(progress) ?? JSON.stringify([coverage, ratePerSecond, lastError, waitingUntil])
+  texts.set(progress, text)
+  return text
 }
 
 /** Pure: what is told of a sample, given those of the last ten seconds. */
@@ -133,5 +177,6 @@ export function toProgress(
     ratePerSecond,
     etaSeconds: owed === 0 ? 0 : ratePerSecond > 0 ? owed / ratePerSecond : null,
     lastError: newest.lastError,
+    waitingUntil: newest.waitingUntil,
   }
 }

@@ -63,6 +63,11 @@ export async function claimOwed(
   )
 }
 
+/** SQL: locks the rows of a space ($1) with these kinds ($3) and owners ($4), in the order of lock_embeddings(). */
+const lockRows = `
+  select from embedding e join unnest($3::entity_kind[], $4::uuid[]) as o(kind, owner_id) using (kind, owner_id)
+  where e.space_id = $1 order by e.kind, e.owner_id for update of e`
+
 /**
  * Stores results and ends their leases, in one statement. A row whose text has changed since it was claimed, or whose
  * lease is no longer this process's, is left as it is: it is still owed.
@@ -77,7 +82,7 @@ export async function storeResults(
   vectorType: number,
 ): Promise<number> {
   const stored = await sql.query(
-    `with result as (
+    `with locked as materialized (${lockRows}), result as (
        select * from unnest($3::entity_kind[], $4::uuid[], $5::uuid[], $6::embedding_status[], $7::vector[], $8::text[])
          as r(kind, owner_id, hash, status, vector, error)
      )
@@ -85,7 +90,7 @@ export async function storeResults(
        leased_by = null, status = r.status, vector = r.vector, last_error = r.error, next_attempt_at = null,
        attempts = case when r.status = 'FAILED' then e.attempts + 1 else 0 end,
        embedded_at = case when r.status = 'READY' then clock_timestamp() end
-     from result r
+     from result r, (select count(*) from locked) as locked
      where e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id and e.leased_by = $2
        and e.content_hash = r.hash and e.status in ('PENDING', 'STALE')
      returning 1`,
@@ -114,7 +119,7 @@ export async function copyTwins(
   rows: readonly OwedRow[],
 ): Promise<void> {
   await sql.query(
-    `with claimed as (
+    `with locked as materialized (${lockRows}), claimed as (
        select * from unnest($3::entity_kind[], $4::uuid[], $5::uuid[]) as r(kind, owner_id, hash)
      ), twin as (
        select distinct on (content_hash) content_hash, vector from embedding
@@ -123,7 +128,7 @@ export async function copyTwins(
      update embedding e set
        leased_by = null, status = 'READY', vector = t.vector, last_error = null, next_attempt_at = null, attempts = 0,
        embedded_at = clock_timestamp()
-     from claimed r join twin t on t.content_hash = r.hash
+     from claimed r join twin t on t.content_hash = r.hash, (select count(*) from locked) as locked
      where e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id and e.leased_by = $2
        and e.content_hash = r.hash and e.status in ('PENDING', 'STALE')`,
     [
@@ -148,11 +153,13 @@ export async function releaseRows(
   because: { error: string; delaysMs: readonly number[] | null } | null,
 ): Promise<void> {
   await sql.query(
-    `update embedding e set leased_by = null,
+    `with locked as materialized (${lockRows})
+     update embedding e set leased_by = null,
        attempts = case when r.delay_ms is null then e.attempts else e.attempts + 1 end,
        last_error = coalesce($7, e.last_error),
        next_attempt_at = case when r.delay_ms is not null then now() + make_interval(secs => r.delay_ms / 1000) end
-     from unnest($3::entity_kind[], $4::uuid[], $5::uuid[], $6::float8[]) as r(kind, owner_id, hash, delay_ms)
+     from unnest($3::entity_kind[], $4::uuid[], $5::uuid[], $6::float8[]) as r(kind, owner_id, hash, delay_ms),
+       (select count(*) from locked) as locked
      where e.space_id = $1 and e.kind = r.kind and e.owner_id = r.owner_id and e.leased_by = $2
        and e.content_hash = r.hash`,
     [
@@ -165,6 +172,22 @@ export async function releaseRows(
       because?.error ?? null,
     ],
   )
+}
+
+/** How many of these rows this process still has in hand. */
+export async function countLeased(
+  sql: Sql,
+  spaceId: number,
+  processId: string,
+  rows: readonly OwedRow[],
+): Promise<number> {
+  const [leased] = await sql.query<{ n: number }>(
+    `select count(*)::int as n from embedding e
+     join unnest($3::entity_kind[], $4::uuid[]) as r(kind, owner_id) using (kind, owner_id)
+     where e.space_id = $1 and e.leased_by = $2`,
+    [spaceId, processId, rows.map((row) => row.kind), rows.map((row) => row.ownerId)],
+  )
+  return leased?.n ?? 0
 }
 
 /** Ends the leases of this process that no batch of it works on: left behind by a batch that broke off. */

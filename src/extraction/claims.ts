@@ -45,7 +45,7 @@ export async function claimMessages(
     [jobId, ...values],
   )
   const [claimed] = await transaction.query<{ n: number }>(
-    'select count(*)::int as n from message_extraction where job_id = $1 and extracted_at is null',
+    'select count(*)::int as n from message_extraction where job_id = $1 and extracted_at is null and last_error is null',
     [jobId],
   )
   return claimed?.n ?? 0
@@ -91,12 +91,12 @@ export interface ClaimedMessage {
   conversationId: string | null
 }
 
-/** What a job has claimed and not read yet. */
+/** What a job has claimed and still has to read. */
 export async function readClaimed(sql: Sql, jobId: string): Promise<ClaimedMessage[]> {
   return sql.query<ClaimedMessage>(
     `select m.id, m.sent_at as "sentAt", m.conversation_id as "conversationId"
      from message_extraction e join message m on m.id = e.message_id
-     where e.job_id = $1 and e.extracted_at is null`,
+     where e.job_id = $1 and e.extracted_at is null and e.last_error is null`,
     [jobId],
   )
 }
@@ -114,16 +114,24 @@ export async function markExtracted(
   )
 }
 
-/** Gives messages back whose batch failed. */
-export async function releaseFailed(
+/** Marks messages whose batch failed: the job does not read them again, others may when it has ended. */
+export async function markFailed(
   transaction: Transaction,
   jobId: string,
   messageIds: readonly string[],
   error: string,
 ): Promise<void> {
   await transaction.query(
-    `update message_extraction set job_id = null, failures = failures + 1, last_error = $3
+    `update message_extraction set failures = failures + 1, last_error = $3
      where job_id = $1 and message_id = any ($2::uuid[])`,
     [jobId, messageIds, error],
+  )
+}
+
+/** Lets a job read again what had failed in it. */
+export async function forgetFailures(transaction: Transaction, jobId: string): Promise<void> {
+  await transaction.query(
+    `update message_extraction set failures = 0, last_error = null where job_id = $1 and extracted_at is null`,
+    [jobId],
   )
 }

@@ -6,19 +6,23 @@ import type { Database, Sql } from '../db/database.ts'
 import { type EmbeddingSpace, partitionName } from '../embedding/spaces.ts'
 import { parseVector, readVectorType } from '../embedding/vectors.ts'
 import { errorMessage, QuarryError } from '../errors.ts'
-import { addJobProgress, appendJobEvent, findJob, setJobTotal } from '../jobs/records.ts'
-import type { JobContext, JobHandler } from '../jobs/runner.ts'
+import { addJobProgress, appendJobEvent, findJob, setJobTotal, setJobWaiting } from '../jobs/records.ts'
+import { type JobContext, type JobHandler, PostponeError } from '../jobs/runner.ts'
 import type { Origin } from '../knowledge/topics.ts'
+import type { Logger } from '../log.ts'
+import type { Metrics } from '../metrics.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
+import { createProviderStatus, type ProviderStatus } from '../providers/status.ts'
 import {
   type ClaimedMessage,
   claimMessages,
   type ExtractionScope,
+  forgetFailures,
   markExtracted,
+  markFailed,
   readClaimed,
-  releaseFailed,
 } from './claims.ts'
-import type { ExtractionBatch, ExtractionMessage, Extractor } from './extractor.ts'
+import type { Extraction, ExtractionBatch, ExtractionMessage, Extractor } from './extractor.ts'
 import { findContext } from './near.ts'
 import { planBatches } from './plan.ts'
 import { proveExtraction } from './prove.ts'
@@ -45,6 +49,10 @@ const maxFailuresListed = 20
 const maxContextQueries = 20
 const rateLimitMinMs = 1_000
 const rateLimitMaxMs = 5 * 60_000
+/** A longer wait for the provider is not worth a place among the jobs that run. */
+const maxWaitInPlaceMs = 30_000
+/** A key or an address that is wrong stays so until somebody acts. */
+const needsPersonMs = 60_000
 
 export interface ExtractionServices {
   database: Database
@@ -53,6 +61,8 @@ export interface ExtractionServices {
   provider: EmbeddingProvider
   extractor: Extractor
   rules: ExtractionRules
+  metrics: Metrics
+  log: Logger
 }
 
 /**
@@ -61,20 +71,22 @@ export interface ExtractionServices {
  * with its reason, and the others go on.
  */
 export function extractHandler(services: ExtractionServices): JobHandler {
+  const status = createProviderStatus(services.database, 'EXTRACTION', services.log)
   return async (context) => {
     const { database, extractor, rules } = services
-    const { job, log } = context
+    const { job, log, signal } = context
     const params = job.params as unknown as ExtractParams
-    const claimed = await database.transaction((transaction) =>
-      claimMessages(transaction, job.id, params, rules.trigger),
-    )
-    await database.transaction((transaction) =>
-      setJobTotal(transaction, job.id, job.succeeded + job.failed + claimed),
-    )
+    await database.transaction(async (transaction) => {
+      // None has failed yet in a job that is begun, or taken up again by somebody.
+      if (job.failed === 0) await forgetFailures(transaction, job.id)
+      const claimed = await claimMessages(transaction, job.id, params, rules.trigger)
+      await setJobTotal(transaction, job, job.succeeded + job.failed + claimed)
+    })
     const messages = await waitUntilGrouped(services, context)
     const run = {
       ...services,
       context,
+      status,
       topicId: params.topicId ?? null,
       origin: {
         extractedBy: extractor.type.toUpperCase() as Origin['extractedBy'],
@@ -92,7 +104,7 @@ export function extractHandler(services: ExtractionServices): JobHandler {
       },
     }
     for (const batch of planBatches(messages, rules.batchSize)) {
-      if (await isCancelled(database, context)) return 'done'
+      signal.throwIfAborted()
       await runBatch(run, batch)
     }
     const ended = await findJob(database, job.id)
@@ -104,11 +116,6 @@ export function extractHandler(services: ExtractionServices): JobHandler {
     log.info({ ...run.result, failures: run.result.failures.length }, 'Extracted knowledge')
     return 'done'
   }
-}
-
-async function isCancelled(database: Database, { job, signal }: JobContext): Promise<boolean> {
-  signal.throwIfAborted()
-  return (await findJob(database, job.id))?.state !== 'RUNNING'
 }
 
 type Grouped = ClaimedMessage & { conversationId: string }
@@ -126,7 +133,7 @@ async function waitUntilGrouped(
       const messages = await readClaimed(database, job.id)
       const grouped = messages.filter((message): message is Grouped => message.conversationId !== null)
       const left = messages.length - grouped.length
-      if (left === 0 || (await isCancelled(database, { job, signal } as JobContext))) return grouped
+      if (left === 0) return grouped
       if (told < 0 || left < told / 2) {
         told = left
         await database.transaction((transaction) =>
@@ -142,6 +149,7 @@ async function waitUntilGrouped(
 
 interface Run extends ExtractionServices {
   context: JobContext
+  status: ProviderStatus
   topicId: string | null
   origin: Origin
   vectorType: number
@@ -154,9 +162,11 @@ async function runBatch(run: Run, messages: readonly Grouped[]): Promise<void> {
   const batch = await readBatch(run, messages)
   const ids = batch.messages.map(({ id }) => id)
   try {
-    const extraction = await extractPatiently(run, batch)
+    const extraction = await extract(run, batch)
     const proven = proveExtraction(extraction, batch, rules.minConfidence)
-    const prepared = await prepareExtraction(proven, batch, provider, space.dimensions, signal)
+    const prepared = await patiently(run, () =>
+      prepareExtraction(proven, batch, provider, space.dimensions, signal),
+    )
     const result = { ...run.result, dropped: addDropped(run.result.dropped, proven.dropped) }
     result.tokensIn += extraction.usage.tokensIn
     result.tokensOut += extraction.usage.tokensOut
@@ -170,7 +180,7 @@ async function runBatch(run: Run, messages: readonly Grouped[]): Promise<void> {
       await markExtracted(transaction, job.id, ids)
       await addJobProgress(
         transaction,
-        job.id,
+        job,
         { succeeded: ids.length, failed: 0, skipped: 0 },
         { ...whole },
         {},
@@ -194,40 +204,70 @@ async function failBatch(run: Run, ids: readonly string[], reason: string): Prom
   context.log.warn({ error: reason, messages: ids.length }, 'A batch could not be extracted')
   run.result.failures = [...run.result.failures, { messages: ids.length, reason }].slice(0, maxFailuresListed)
   await database.transaction(async (transaction) => {
-    await releaseFailed(transaction, context.job.id, ids, reason)
+    await markFailed(transaction, context.job.id, ids, reason)
     const counts = { succeeded: 0, failed: ids.length, skipped: 0 }
-    await addJobProgress(transaction, context.job.id, counts, { ...run.result }, { error: reason })
+    await addJobProgress(transaction, context.job, counts, { ...run.result }, { error: reason })
   })
 }
 
-/** A provider that asks to wait is waited for: that is no failure and uses up no attempt. */
-async function extractPatiently(run: Run, batch: ExtractionBatch) {
-  const { database, extractor, context } = run
+async function extract(run: Run, batch: ExtractionBatch): Promise<Extraction> {
+  const { extractor, context, status, metrics } = run
+  return patiently(run, async () => {
+    const endTimer = metrics.extractionRequests.startTimer()
+    try {
+      const extraction = await extractor.extract(batch, context.signal)
+      endTimer({ outcome: 'ok' })
+      await status.succeeded()
+      return extraction
+    } catch (error) {
+      if (error instanceof ProviderError) {
+        endTimer({ outcome: error.failure.toLowerCase() })
+        const waitMs = waitFor(error, 0)
+        if (waitMs !== null) await status.failed(error, waitMs)
+      }
+      throw error
+    }
+  })
+}
+
+/**
+ * A provider that asks to wait is waited for, and so is the person who mends a wrong key or address: neither is a
+ * failure, nor uses up an attempt.
+ * @throws PostponeError when the wait is long, an Error that is retried when the provider is away
+ */
+async function patiently<Result>(run: Run, ask: () => Promise<Result>): Promise<Result> {
+  const { database, context } = run
   for (let waits = 0; ; waits++) {
     try {
-      return await extractor.extract(batch, context.signal)
+      return await ask()
     } catch (error) {
-      if (!(error instanceof ProviderError)) throw error
-      if (error.failure === 'UNAVAILABLE') throw retryable(error)
-      if (error.failure !== 'RATE_LIMITED') throw error
-      const backoff = Math.min(rateLimitMinMs * 2 ** waits, rateLimitMaxMs)
-      const ms = Math.max(error.retryAfterMs ?? 0, backoff)
-      const until = new Date(Date.now() + ms).toISOString()
+      const waitMs = error instanceof ProviderError ? waitFor(error, waits) : null
+      if (!(error instanceof ProviderError) || waitMs === null) throw error
+      if (error.failure === 'UNAVAILABLE') throw new Error(error.message, { cause: error })
+      if (waitMs > maxWaitInPlaceMs) throw new PostponeError(error.message, waitMs)
       await database.transaction((transaction) =>
-        appendJobEvent(
-          transaction,
-          context.job.id,
-          `Waiting for the provider until ${until}: ${error.message}`,
-        ),
+        setJobWaiting(transaction, context.job, 'RUNNING', waitMs, error.message),
       )
-      await delay(ms, undefined, { signal: context.signal })
-      if (await isCancelled(database, context)) throw new QuarryError('The job was cancelled')
+      await delay(waitMs, undefined, { signal: context.signal })
     }
   }
 }
 
-/** A job ends with a QuarryError and is tried again after any other error: this one may pass. */
-const retryable = (error: ProviderError) => new Error(error.message, { cause: error })
+/** Milliseconds for which the provider is left alone; null: it is not the provider that is at fault. */
+function waitFor(error: ProviderError, waits: number): number | null {
+  switch (error.failure) {
+    case 'RATE_LIMITED':
+      return error.retryAfterMs ?? Math.min(rateLimitMinMs * 2 ** waits, rateLimitMaxMs)
+    case 'UNAUTHORIZED':
+    case 'MISCONFIGURED':
+      return needsPersonMs
+    case 'UNAVAILABLE':
+      return 0
+    case 'REFUSED':
+    case 'BAD_ANSWER':
+      return null
+  }
+}
 
 function addDropped(a: Record<string, number>, b: Record<string, number>): Record<string, number> {
   return Object.fromEntries(Object.keys({ ...a, ...b }).map((key) => [key, (a[key] ?? 0) + (b[key] ?? 0)]))

@@ -4,7 +4,7 @@ import type { TriggerRules } from '../config.ts'
 import { groupedChannel } from '../conversations/group.ts'
 import type { Database, Transaction } from '../db/database.ts'
 import { errorMessage } from '../errors.ts'
-import { enqueueJob } from '../jobs/runner.ts'
+import { enqueueJob } from '../jobs/queue.ts'
 import type { Logger } from '../log.ts'
 import { readWaiting } from './claims.ts'
 

@@ -2,9 +2,12 @@ import type { ScoreRules } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import type { ProgressFeed } from '../embedding/progress.ts'
 import type { EmbeddingSpace } from '../embedding/spaces.ts'
+import type { Logger } from '../log.ts'
+import type { Metrics } from '../metrics.ts'
 import type { EmbeddingProviderConfig } from '../providers/create.ts'
 import type { Search } from '../search/search.ts'
 import { createLoaders, type Loaders } from './loaders.ts'
+import type { News } from './news.ts'
 
 /** What the API works with; made once by the composition root. */
 export interface Services {
@@ -17,14 +20,24 @@ export interface Services {
   scoring: ScoreRules
   search: Search
   progress: ProgressFeed
+  news: News
+  metrics: Metrics
+}
+
+/** Who asks: an operation's own part of the context. */
+export interface Caller {
+  /** Of the request, or of the operation where many share a connection. */
+  requestId: string
+  /** Writes the id by itself. */
+  log: Logger
 }
 
 /** Of one operation: loaders never outlive it, so that no operation sees another one's stale rows. */
-export interface Context extends Services {
+export interface Context extends Services, Caller {
   loaders: Loaders
 }
 
-export function createContext(services: Services): Context {
+export function createContext(services: Services, { requestId, log }: Caller): Context {
   const { database, space, search } = services
-  return { ...services, loaders: createLoaders(database, space, search) }
+  return { ...services, requestId, log, loaders: createLoaders(database, space, search) }
 }

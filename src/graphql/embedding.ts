@@ -1,14 +1,14 @@
-import { Repeater } from 'graphql-yoga'
 import { createBell } from '../bell.ts'
 import { type EmbeddingCoverage as Coverage, percentReady, readCoverage } from '../embedding/coverage.ts'
-import type { EmbeddingProgress as Progress } from '../embedding/progress.ts'
+import { type EmbeddingProgress as Progress, type ProgressFeed, saysTheSame } from '../embedding/progress.ts'
 import { existingOwners, type OwnerRef, requestEmbeddings } from '../embedding/requests.ts'
 import { type EmbeddingSpace, type EntityKind, entityKinds } from '../embedding/spaces.ts'
 import { InvalidInputError, NotFoundError } from '../errors.ts'
-import { enqueueJob } from '../jobs/runner.ts'
+import { enqueueJob } from '../jobs/queue.ts'
 import { builder, readGlobalId, readSeq } from './builder.ts'
 import type { Context } from './context.ts'
 import { requireCount } from './input.ts'
+import { iterate } from './iterate.ts'
 import { JobNode, readJob } from './job.ts'
 import { EnvironmentProvider, ProviderNode } from './provider.ts'
 
@@ -131,7 +131,8 @@ const EmbeddingProgress = builder.objectRef<Progress>('EmbeddingProgress').imple
       resolve: ({ coverage }) => coverage,
     }),
     ratePerSecond: t.exposeFloat('ratePerSecond', {
-      description: 'Rows that became READY, a second, over the last ten seconds.',
+      description:
+        'Rows that became READY, a second, over the last ten seconds, or for as long as this server has watched; it watches while somebody is subscribed.',
     }),
     etaSeconds: t.exposeFloat('etaSeconds', {
       nullable: true,
@@ -140,7 +141,15 @@ const EmbeddingProgress = builder.objectRef<Progress>('EmbeddingProgress').imple
     }),
     lastError: t.exposeString('lastError', {
       nullable: true,
-      description: 'A reason why something could not be embedded. Null if nothing has one.',
+      description:
+        'Why the provider does nothing, or a reason why something could not be embedded. Null if nothing has one.',
+    }),
+    waitingUntil: t.field({
+      type: 'DateTime',
+      nullable: true,
+      description:
+        'Until when the provider is left alone, because it has asked for that or failed. Null if it is not.',
+      resolve: ({ waitingUntil }) => waitingUntil,
     }),
   }),
 })
@@ -148,37 +157,44 @@ const EmbeddingProgress = builder.objectRef<Progress>('EmbeddingProgress').imple
 builder.subscriptionField('embeddingProgress', (t) =>
   t.field({
     type: EmbeddingProgress,
-    description: 'A snapshot at once, then one with each change (several changes within 250 ms come as one).',
+    description:
+      'A snapshot at once, then one with each change (several changes within 250 ms come as one). While something is owed the rate counts as a change, too: once a second.',
     args: {
       kinds: t.arg({ type: [EntityKindEnum], description: 'What to count; everything unless given.' }),
       afterSeq: t.arg.string({
         description: 'The last number that was seen: the first snapshot is sent only if there is news since.',
       }),
     },
-    subscribe: (_root, args, { progress }) =>
-      new Repeater<Progress>(async (push, stop) => {
-        const kinds = args.kinds ?? entityKinds
-        const bell = createBell()
-        const ended = new AbortController()
-        const unsubscribe = await progress.subscribe(bell.ring)
-        stop.finally(() => {
-          ended.abort()
-          unsubscribe()
-        })
-        const seen = args.afterSeq == null ? null : BigInt(readSeq(args.afterSeq))
-        const first = await progress.read(kinds)
-        // An open transaction keeps the number where it is: equal numbers then do not mean that there is no news.
-        if (seen === null || BigInt(first.seq) > seen || !first.isSettled) await push(first)
-        for (;;) {
-          await bell.wait({ signal: ended.signal })
-          if (ended.signal.aborted) return
-          const next = progress.latest(kinds)
-          if (next) await push(next)
-        }
-      }),
+    subscribe: (_root, { kinds, afterSeq }, { progress }) =>
+      followProgress(progress, kinds ?? entityKinds, afterSeq == null ? null : BigInt(readSeq(afterSeq))),
     resolve: (progress) => progress,
   }),
 )
+
+async function followProgress(
+  feed: ProgressFeed,
+  kinds: readonly EntityKind[],
+  seen: bigint | null,
+): Promise<AsyncIterableIterator<Progress>> {
+  const bell = createBell()
+  let last: Progress | null = null
+  const unsubscribe = await feed.subscribe(bell.ring)
+  return iterate<Progress>(async (signal) => {
+    if (!last) {
+      last = await feed.read(kinds)
+      // An open transaction keeps the number where it is: equal numbers then do not mean that there is no news.
+      if (seen === null || BigInt(last.seq) > seen || !last.isSettled) return last
+    }
+    while (!signal.aborted) {
+      await bell.wait({ signal })
+      const latest = feed.latest(kinds)
+      if (!latest || saysTheSame(latest, last)) continue
+      last = latest
+      return latest
+    }
+    return null
+  }, unsubscribe)
+}
 
 const EmbedInput = builder.inputType('EmbedInput', {
   description: 'What to embed now.',

@@ -1,7 +1,7 @@
 import { InvalidInputError, NotFoundError } from '../errors.ts'
 import type { ExtractionScope } from '../extraction/claims.ts'
 import type { ExtractParams } from '../extraction/extract-job.ts'
-import { enqueueJob } from '../jobs/runner.ts'
+import { enqueueJob } from '../jobs/queue.ts'
 import { builder } from './builder.ts'
 import type { Context } from './context.ts'
 import { requireCount } from './input.ts'

@@ -1,12 +1,17 @@
 import { encodeGlobalID } from '@pothos/plugin-relay'
-import { Repeater } from 'graphql-yoga'
 import { createBell } from '../bell.ts'
 import type { Job, JobEvent } from '../db/generated/prisma/client.ts'
-import { findJob, isEnded, type JobEventRow, jobChannel, jobEventsAfter } from '../jobs/records.ts'
-import { builder, readSeq } from './builder.ts'
+import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
+import { cancelJob, retryJob } from '../jobs/control.ts'
+import type { JobEvent as FollowedEvent, JobEvents } from '../jobs/follow.ts'
+import { builder, readGlobalId, readSeq } from './builder.ts'
 import type { Context } from './context.ts'
+import { toQueryError } from './errors.ts'
+import { iterate } from './iterate.ts'
+import { createLoaders, type Loaders } from './loaders.ts'
+import { selectionName } from './selection.ts'
 
-const JobKindEnum = builder.enumType('JobKind', {
+export const JobKindEnum = builder.enumType('JobKind', {
   description: 'What a job does.',
   values: {
     IMPORT: { description: 'Reads an uploaded chat export.' },
@@ -58,6 +63,12 @@ export const JobNode = builder.prismaNode('Job', {
       nullable: true,
       description: 'When it ended. Null until then.',
     }),
+    waitingUntil: t.expose('waitingUntil', {
+      type: 'DateTime',
+      nullable: true,
+      description:
+        'Until when it waits because the provider has asked for that, or is not to be had. Null unless it waits.',
+    }),
     result: t.field({
       type: 'JSON',
       nullable: true,
@@ -82,7 +93,14 @@ const JobEventObject = builder.prismaObject('JobEvent', {
       resolve: ({ seq }) => String(seq),
     }),
     at: t.expose('at', { type: 'DateTime', description: 'When it happened, by the clock of the database.' }),
-    job: t.relation('job', { description: 'The job, as it is now.' }),
+    job: t.relation('job', {
+      description: 'The job, as it is now.',
+      // Where the event did not come with it from a list.
+      resolve: (query, { jobId }, _args, { database, loaders }) =>
+        loaders.once(`job ${jobId} ${selectionName(query)}`, () =>
+          database.prisma.job.findUniqueOrThrow({ ...query, where: { id: jobId } }),
+        ),
+    }),
     message: t.exposeString('message', {
       nullable: true,
       description: 'What happened, for people. Null when only counts changed.',
@@ -140,49 +158,128 @@ function withGlobalIds(result: unknown): unknown {
   return { ...result, extractJobId: encodeGlobalID('Job', String(result.extractJobId)) }
 }
 
-const eventsAtOnce = 100
+const CancelJobInput = builder.inputType('CancelJobInput', {
+  description: 'Which job to stop.',
+  fields: (t) => ({ jobId: t.id({ required: true, description: 'The job.' }) }),
+})
+
+const CancelJobPayload = builder.objectRef<{ jobId: string }>('CancelJobPayload').implement({
+  description: 'The job that was stopped.',
+  fields: (t) => ({
+    job: t.field({
+      type: JobNode,
+      description: 'The job; what it has in hand ends within two seconds.',
+      resolve: ({ jobId }, _args, context) => readJob(context, jobId),
+    }),
+  }),
+})
+
+builder.mutationField('cancelJob', (t) =>
+  t.field({
+    type: CancelJobPayload,
+    nullable: true,
+    description:
+      'Stops a job that waits or is at work. What it has done stays; embeddings that it alone had asked for are taken back. A CANCELLED job stays as it is.',
+    args: { input: t.arg({ type: CancelJobInput, required: true, description: 'Which job.' }) },
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError] },
+    resolve: async (_root, { input }, { database }) => {
+      const jobId = readGlobalId(input.jobId, 'Job').id
+      await database.transaction((transaction) => cancelJob(transaction, jobId))
+      return { jobId }
+    },
+  }),
+)
+
+const RetryJobInput = builder.inputType('RetryJobInput', {
+  description: 'Which job to take up again.',
+  fields: (t) => ({ jobId: t.id({ required: true, description: 'The job.' }) }),
+})
+
+const RetryJobPayload = builder.objectRef<{ jobId: string }>('RetryJobPayload').implement({
+  description: 'The job that was taken up again.',
+  fields: (t) => ({
+    job: t.field({
+      type: JobNode,
+      description: 'The job, in the queue again.',
+      resolve: ({ jobId }, _args, context) => readJob(context, jobId),
+    }),
+  }),
+})
+
+builder.mutationField('retryJob', (t) =>
+  t.field({
+    type: RetryJobPayload,
+    nullable: true,
+    description:
+      'Takes up a job that has FAILED, was CANCELLED, or ended with failed rows: what is done stays, what is left is tried again.',
+    args: { input: t.arg({ type: RetryJobInput, required: true, description: 'Which job.' }) },
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError] },
+    resolve: async (_root, { input }, { database }) => {
+      const jobId = readGlobalId(input.jobId, 'Job').id
+      await database.transaction((transaction) => retryJob(transaction, jobId))
+      return { jobId }
+    },
+  }),
+)
 
 builder.subscriptionField('jobEvents', (t) =>
   t.field({
     type: JobEventObject,
     description:
-      'All events of a job after `afterSeq`, then live ones, until the job ends. After a reconnect, nothing is lost or repeated.',
+      'All events of a job after `afterSeq`, then live ones, until the job ends. After a reconnect, nothing is lost or repeated. Of a job that is taken up again the events go on after those of before.',
     args: {
-      jobId: t.arg.globalID({ for: JobNode, required: true, description: 'The job.' }),
+      jobId: t.arg.id({ required: true, description: 'The job.' }),
       afterSeq: t.arg.string({
         description: 'Number of the last event that was seen; all events unless given.',
       }),
     },
-    subscribe: (_root, args, { database }) =>
-      followJob(database, args.jobId.id, args.afterSeq == null ? '0' : readSeq(args.afterSeq)),
-    resolve: ({ seq, ...event }) => ({ ...event, seq: BigInt(seq) }) as JobEvent,
+    subscribe: (_root, { jobId, afterSeq }, { news }) => {
+      const { id } = readGlobalId(jobId, 'Job')
+      return followJob(news.jobEvents, id, BigInt(afterSeq == null ? '0' : readSeq(afterSeq)))
+    },
+    resolve: ({ event, version }, _args, context) => {
+      // Those of the operation would show the job as it was at the first event.
+      context.loaders = loadersOf(version, context)
+      return event
+    },
   }),
 )
 
-/** Reads what is stored, and again after each notification: the notification itself carries nothing that could be lost. */
-function followJob(database: Context['database'], jobId: string, afterSeq: string): Repeater<JobEventRow> {
-  return new Repeater(async (push, stop) => {
-    const bell = createBell()
-    const ended = new AbortController()
-    const unlisten = await database.listen(jobChannel, (payload) => {
-      if (payload === null || payload.startsWith(jobId)) bell.ring()
-    })
-    stop.finally(() => {
-      ended.abort()
-      return unlisten()
-    })
-    let seen = afterSeq
-    while (!ended.signal.aborted) {
-      // The job first: an event that follows the end can then not be missed.
-      const job = await findJob(database, jobId)
-      const events = await jobEventsAfter(database, jobId, seen, eventsAtOnce)
-      for (const event of events) {
-        await push(event)
-        seen = event.seq
-      }
-      if (events.length === eventsAtOnce) continue
-      if (!job || isEnded(job.state)) return stop()
-      await bell.wait({ signal: ended.signal })
+interface ToldEvent {
+  event: JobEvent
+  /** Changes when something may have. */
+  version: object
+}
+
+async function followJob(
+  jobEvents: JobEvents,
+  jobId: string,
+  afterSeq: bigint,
+): Promise<AsyncIterableIterator<ToldEvent>> {
+  if (!(await jobEvents.exists(jobId)))
+    throw toQueryError(new NotFoundError('There is no such job; ended ones are cleared after some time'))
+  const bell = createBell()
+  const follower = await jobEvents.follow(jobId, afterSeq, bell.ring)
+  let waiting: readonly FollowedEvent[] = []
+  let at = 0
+  return iterate<ToldEvent>(async (signal) => {
+    for (;;) {
+      const event = waiting[at++]
+      if (event) return { event: event as JobEvent, version: follower.version }
+      const next = await follower.next()
+      if (next === 'ended' || signal.aborted) return null
+      if (next === null) await bell.wait({ signal })
+      waiting = next ?? []
+      at = 0
     }
-  })
+  }, follower.end)
+}
+
+/** What is read beside events is read once for all who follow, however many they are. */
+const loadersOfVersion = new WeakMap<object, Loaders>()
+
+function loadersOf(version: object, { database, space, search }: Context): Loaders {
+  const known = loadersOfVersion.get(version) ?? createLoaders(database, space, search)
+  loadersOfVersion.set(version, known)
+  return known
 }

@@ -7,6 +7,8 @@ import type { EmbeddingSpace, EntityKind } from '../embedding/spaces.ts'
 import { findByIdentity } from '../ingest/messages.ts'
 import { readCitingAtoms } from '../knowledge/citations.ts'
 import { type LinksPage, readLinks } from '../knowledge/links.ts'
+import { type ProviderStatusRow, readProviderStatus } from '../providers/read-status.ts'
+import type { ProviderPurpose } from '../providers/status.ts'
 import type { Search, SearchPage } from '../search/search.ts'
 import type { IdPage } from './id-pages.ts'
 
@@ -34,15 +36,24 @@ interface MessageIdentity {
   externalId: string
 }
 
+/** What a field asks for one row at a time. */
+export interface Loader<Key, Value> {
+  load(key: Key): Promise<Value>
+}
+
 /** What fields of many rows need, asked for in one statement a level of the query instead of one a row. */
 export interface Loaders {
-  embeddingState: DataLoader<{ kind: EntityKind; id: string }, EmbeddingState | null, string>
-  messageByIdentity: DataLoader<MessageIdentity, Message | null, string>
+  embeddingState: Loader<{ kind: EntityKind; id: string }, EmbeddingState | null>
+  messageByIdentity: Loader<MessageIdentity, Message | null>
+  /** How the provider for a purpose does; null if nobody has asked it for anything yet. */
+  providerStatus: Loader<ProviderPurpose, ProviderStatusRow | null>
   /** A row of any kind; null if it does not exist. */
   row: DataLoader<{ kind: EntityKind; id: string }, Message | Atom | Topic | null, string>
   neighbours: DataLoader<NeighboursKey, SearchPage, string>
   links: DataLoader<LinksKey, AtomLink[], string>
   citingAtoms: DataLoader<CitingKey, Atom[], string>
+  /** Reads what has this name once. */
+  once<Value>(name: string, read: () => Promise<Value>): Promise<Value>
 }
 
 const identityKey = (identity: MessageIdentity) =>
@@ -75,6 +86,11 @@ export function createLoaders(sql: Sql, space: EmbeddingSpace, search: Search): 
       },
       { cacheKeyFn: identityKey },
     ),
+    providerStatus: new DataLoader(async (purposes) => {
+      const rows = await readProviderStatus(sql, purposes)
+      return purposes.map((purpose) => rows.find((row) => row.purpose === purpose) ?? null)
+    }),
+    once: memoize(),
     row: new DataLoader(
       async (keys) => {
         const rows = await readRows(sql, keys)
@@ -140,6 +156,16 @@ function pagesLoader<Key extends object, Row extends { ownerId: string }>(
     },
     { cacheKeyFn: (key) => JSON.stringify(key) },
   )
+}
+
+function memoize(): Loaders['once'] {
+  const reads = new Map<string, Promise<unknown>>()
+  return <Value>(name: string, read: () => Promise<Value>) => {
+    const reading = reads.get(name) ?? read()
+    reads.set(name, reading)
+    // Whatever has a name was read by the function of that name.
+    return reading as Promise<Value>
+  }
 }
 
 /** Map.groupBy, which Node 20 does not have. */

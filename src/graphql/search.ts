@@ -198,11 +198,13 @@ builder.queryField('search', (t) =>
       }),
     },
     resolve: async (_root, args, context) => {
+      const mode = args.mode ?? 'HYBRID'
+      const endTimer = context.metrics.searches.startTimer({ mode: mode.toLowerCase() })
       try {
         const page = await context.search.search({
           query: args.query,
           kinds: args.kinds ?? entityKinds,
-          mode: args.mode ?? 'HYBRID',
+          mode,
           threshold: args.threshold == null ? null : requireThreshold(args.threshold),
           filter: toFilter(args.filter),
           first: args.first ?? pageSize.default,
@@ -210,11 +212,13 @@ builder.queryField('search', (t) =>
         })
         return await toConnection(page, context, {
           query: args.query,
-          usesMeaning: args.mode !== 'KEYWORD',
+          usesMeaning: mode !== 'KEYWORD',
           hasPreviousPage: Boolean(args.after),
         })
       } catch (error) {
         throw toQueryError(error)
+      } finally {
+        endTimer()
       }
     },
   }),

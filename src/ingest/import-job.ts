@@ -7,8 +7,9 @@ import { pipeline } from 'node:stream/promises'
 import type { ScoreRules } from '../config.ts'
 import type { Database, Sql, Transaction } from '../db/database.ts'
 import { InvalidInputError, QuarryError } from '../errors.ts'
-import { addJobProgress } from '../jobs/records.ts'
-import { enqueueJob, type JobHandler } from '../jobs/runner.ts'
+import { enqueueJob } from '../jobs/queue.ts'
+import { addJobProgress, type JobRun } from '../jobs/records.ts'
+import type { JobHandler } from '../jobs/runner.ts'
 import { detectFormat } from './formats/detect.ts'
 import type { ChatFile, ChatFormatName, ChatRecord, MessageDraft } from './formats/format.ts'
 import { ensureSource, storeMessages } from './messages.ts'
@@ -70,38 +71,37 @@ export function importHandler(database: Database, rules: ScoreRules): JobHandler
       const file = { name: params.fileName, path: join(folder, 'upload') }
       await pipeline(Readable.from(readChunks(database, job.id)), createWriteStream(file.path), { signal })
       const earlier = job.result as unknown as ImportResult | null
-      await importFile(database, rules, job.id, file, params, earlier, signal)
+      await importFile(database, rules, job, file, params, earlier, signal)
     } catch (error) {
-      // A file that is no chat export will not become one: nothing can take it up again.
+      // A file that is no chat export will not become one: nobody can take it up again.
       if (error instanceof QuarryError) await deleteChunks(database, job.id)
       throw error
     } finally {
       await rm(folder, { recursive: true, force: true })
     }
-    await database.transaction((transaction) => finishImport(transaction, job.id, params))
     log.info({ file: params.fileName }, 'Imported a chat')
-    return 'done'
+    return (transaction) => finishImport(transaction, job, params)
   }
 }
 
-/** The extraction is queued as the file goes: a crash loses neither and repeats neither. */
-async function finishImport(transaction: Transaction, jobId: string, params: ImportParams): Promise<void> {
-  await deleteChunks(transaction, jobId)
+/** The file goes and the extraction is queued as the job ends: a crash loses nothing and repeats nothing. */
+async function finishImport(transaction: Transaction, job: JobRun, params: ImportParams): Promise<void> {
+  await deleteChunks(transaction, job.id)
   if (!params.extract) return
   const [source] = await transaction.query<{ id: string }>(
     `select s.id from job j join source s on s.name = j.result ->> 'source' and s.type = lower(j.result ->> 'format')
      where j.id = $1`,
-    [jobId],
+    [job.id],
   )
   if (!source) return
   const extractJobId = await enqueueJob(transaction, 'EXTRACT', { sourceId: source.id })
-  await addJobProgress(transaction, jobId, { succeeded: 0, failed: 0, skipped: 0 }, { extractJobId }, {})
+  await addJobProgress(transaction, job, { succeeded: 0, failed: 0, skipped: 0 }, { extractJobId }, {})
 }
 
 async function importFile(
   database: Database,
   rules: ScoreRules,
-  jobId: string,
+  job: JobRun,
   file: ChatFile,
   params: ImportParams,
   earlier: ImportResult | null,
@@ -137,7 +137,7 @@ async function importFile(
     await storing
     signal.throwIfAborted()
     storing = database.transaction((transaction) =>
-      storeBatch(transaction, rules, jobId, source.id, full, result, {
+      storeBatch(transaction, rules, job, source.id, full, result, {
         bytesRead: read,
         bytes: params.bytes,
       }),
@@ -146,6 +146,7 @@ async function importFile(
   }
 
   for await (const record of format.read({ ...file, onRead })) {
+    signal.throwIfAborted()
     if (toSkip > 0) {
       toSkip--
       continue
@@ -192,7 +193,7 @@ function addRecord(batch: Batch, record: ChatRecord): void {
 async function storeBatch(
   transaction: Transaction,
   rules: ScoreRules,
-  jobId: string,
+  job: JobRun,
   sourceId: string,
   batch: Batch,
   result: ImportResult,
@@ -206,7 +207,7 @@ async function storeBatch(
   result.records += batch.records
   result.rejected.push(...batch.rejected.slice(0, maxRejectedListed - result.rejected.length))
   const counts = { succeeded: batch.drafts.length, failed: batch.rejected.length, skipped: batch.leftOut }
-  await addJobProgress(transaction, jobId, counts, { ...result }, details)
+  await addJobProgress(transaction, job, counts, { ...result }, details)
 }
 
 async function* inChunks(content: AsyncIterable<Uint8Array>, size: number): AsyncIterable<Buffer> {

@@ -60,6 +60,8 @@ export async function storeMessages(
        from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
            $10::real[], $11::noise[])
          as i(id, channel, external_id, thread_id, reply_to, author, content, sent_at, importance, noise)
+       -- Two that store the same messages at once would otherwise wait for each other.
+       order by i.channel, i.external_id
        on conflict (source_id, channel, external_id) do update set
          thread_id = excluded.thread_id, reply_to_external_id = excluded.reply_to_external_id,
          author = excluded.author, content = excluded.content, sent_at = excluded.sent_at,

@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import type { Database, Sql } from '../db/database.ts'
 import { errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
+import { requeueForgotten } from './queue.ts'
 
 export type ProcessRole = 'server' | 'worker'
 
@@ -9,7 +10,7 @@ export type ProcessRole = 'server' | 'worker'
 export interface ProcessRecord {
   /** Changes when others took this process for dead and it had to enter again: what it had leased is no longer its. */
   readonly id: string
-  /** Says under which ids this process takes jobs from the queue. */
+  /** Says under which ids this process locks jobs in the queue. The list may grow. */
   setWorkers(workerIds: readonly string[]): Promise<void>
   stop(): Promise<void>
 }
@@ -39,6 +40,10 @@ export async function enterProcess(
       await writeWorkers(database, id, workers)
     }
     await clearDeadProcesses(database, deadAfterSeconds)
+    await unlockOrphans(database)
+    const forgotten = await requeueForgotten(database)
+    if (forgotten.length > 0)
+      log.warn({ jobs: forgotten }, 'Jobs that nobody worked on are in the queue again')
     await database.query('select compact_embedding_counts()')
   }
 
@@ -98,15 +103,20 @@ async function writeWorkers(sql: Sql, id: string, workerIds: readonly string[]):
 /** After a restart of the server every heartbeat is old: all get the time to beat once before any is judged. */
 async function clearDeadProcesses(sql: Sql, afterSeconds: number): Promise<void> {
   await sql.query(
-    `with dead as (
-       delete from process
-       where heartbeat_at <= now() - make_interval(secs => $1)
-         and ($1 = 0 or pg_postmaster_start_time() <= now() - make_interval(secs => $1))
-       returning workers
-     )
-     select graphile_worker.force_unlock_workers(array_agg(worker)) from dead, unnest(workers) as worker
-     having count(*) > 0`,
+    `delete from process
+     where heartbeat_at <= now() - make_interval(secs => $1)
+       and ($1 = 0 or pg_postmaster_start_time() <= now() - make_interval(secs => $1))`,
     [afterSeconds],
+  )
+}
+
+/** What nobody who is entered has locked was locked by one that is gone. It may have been about to enter: that takes moments. */
+async function unlockOrphans(sql: Sql): Promise<void> {
+  await sql.query(
+    `select graphile_worker.force_unlock_workers(array_agg(distinct locked_by)) from graphile_worker.jobs
+     where locked_at <= now() - make_interval(secs => $1)
+       and not exists (select from process p where locked_by = any (p.workers)) having count(*) > 0`,
+    [deadAfterSeconds],
   )
 }
 

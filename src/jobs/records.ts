@@ -4,34 +4,49 @@ import type { Sql, Transaction } from '../db/database.ts'
 export type JobKind = 'IMPORT' | 'EMBED' | 'BACKFILL' | 'EXTRACT' | 'MIGRATE_EMBEDDINGS'
 export type JobState = 'QUEUED' | 'RUNNING' | 'SUCCEEDED' | 'FAILED' | 'CANCELLED'
 
-export interface JobRow {
+/**
+ * One run of a job. Each gets a number of its own, so that a run that others took for dead, or that was cancelled and
+ * begun anew, cannot write any more.
+ */
+export interface JobRun {
   id: string
+  /** How often the job was begun, this time included. */
+  attempts: number
+}
+
+export interface JobRow extends JobRun {
   kind: JobKind
   state: JobState
   total: number | null
   succeeded: number
   failed: number
   skipped: number
-  attempts: number
+  /** Errors in a row without progress between them. */
+  failures: number
+  /** Runs in a row whose process died, without progress between them. */
+  deaths: number
   error: string | null
   params: Record<string, unknown>
   result: Record<string, unknown> | null
   createdAt: Date
   startedAt: Date | null
   finishedAt: Date | null
+  waitingUntil: Date | null
 }
 
-export interface JobEventRow {
-  jobId: string
-  /** Numbered from 1 within the job, without gaps. A bigint, as text. */
-  seq: string
-  at: Date
-  message: string | null
-  data: Record<string, unknown> | null
+export interface JobCounts {
+  succeeded: number
+  failed: number
+  skipped: number
 }
 
-const jobColumns = `id, kind, state, total, succeeded, failed, skipped, attempts, error, params, result,
-  created_at as "createdAt", started_at as "startedAt", finished_at as "finishedAt"`
+/** The job has ended, or another run of it has begun: nothing that this run does counts any more. */
+export class JobLostError extends Error {
+  override readonly name = 'JobLostError'
+}
+
+const jobColumns = `id, kind, state, total, succeeded, failed, skipped, attempts, failures, deaths, error, params, result,
+  created_at as "createdAt", started_at as "startedAt", finished_at as "finishedAt", waiting_until as "waitingUntil"`
 
 /** Channel that carries `<job id> <event number>` for each event. */
 export const jobChannel = 'quarry_job'
@@ -58,7 +73,8 @@ export async function findJob(sql: Sql, id: string): Promise<JobRow | null> {
 /** Marks the job as running and counts the attempt. Null if it has ended or is gone. */
 export async function startJob(transaction: Transaction, id: string): Promise<JobRow | null> {
   const [row] = await transaction.query<JobRow>(
-    `update job set state = 'RUNNING', attempts = attempts + 1, error = null, started_at = coalesce(started_at, now())
+    `update job set state = 'RUNNING', attempts = attempts + 1, error = null, waiting_until = null,
+       deaths = deaths + (state = 'RUNNING')::int, started_at = coalesce(started_at, now())
      where id = $1 and state in ('QUEUED', 'RUNNING') returning ${jobColumns}`,
     [id],
   )
@@ -66,35 +82,83 @@ export async function startJob(transaction: Transaction, id: string): Promise<Jo
   return row ?? null
 }
 
-/** Ends a running job; one that was ended by someone else in the meantime stays as it is. */
+/** SQL: the job, as long as this run ($1, $2) has it. */
+const ofThisRun = `id = $1 and attempts = $2 and state = 'RUNNING'`
+
+/** @throws JobLostError unless the run still has its job: rolls back whatever else the transaction did for it */
+async function change(
+  transaction: Transaction,
+  run: JobRun,
+  set: string,
+  values: readonly unknown[],
+): Promise<void> {
+  const changed = await transaction.query(`update job set ${set} where ${ofThisRun} returning id`, [
+    run.id,
+    run.attempts,
+    ...values,
+  ])
+  if (changed.length === 0)
+    throw new JobLostError(`Run ${run.attempts} of job ${run.id} has no longer a part in it`)
+}
+
+/** Ends a job. */
 export async function endJob(
   transaction: Transaction,
-  id: string,
+  run: JobRun,
   state: 'SUCCEEDED' | 'FAILED',
   error: string | null,
 ): Promise<void> {
-  const ended = await transaction.query(
-    `update job set state = $2, error = $3, finished_at = now(),
-       total = case when kind = 'IMPORT' then succeeded + failed + skipped else total end
-     where id = $1 and state in ('QUEUED', 'RUNNING') returning id`,
-    [id, state, error],
+  await change(
+    transaction,
+    run,
+    `state = $3, error = $4, finished_at = now(), waiting_until = null,
+     total = case when kind = 'IMPORT' then succeeded + failed + skipped else total end`,
+    [state, error],
   )
-  if (ended.length > 0) await appendJobEvent(transaction, id, error)
+  await appendJobEvent(transaction, run.id, error)
 }
 
 /** Says how much there is to do, once that is known. */
-export async function setJobTotal(transaction: Transaction, id: string, total: number): Promise<void> {
-  await transaction.query('update job set total = $2 where id = $1', [id, total])
-  await appendJobEvent(transaction, id, null)
+export async function setJobTotal(transaction: Transaction, run: JobRun, total: number): Promise<void> {
+  await change(transaction, run, 'total = $3', [total])
+  await appendJobEvent(transaction, run.id, null)
 }
 
-/** The job waits for another attempt. */
-export async function postponeJob(transaction: Transaction, id: string, error: string): Promise<void> {
-  const postponed = await transaction.query(
-    `update job set state = 'QUEUED', error = $2 where id = $1 and state = 'RUNNING' returning id`,
-    [id, error],
+/** The job gives its place back and is to be run again: it failed, or the process that had it stops. */
+export async function requeueJob(
+  transaction: Transaction,
+  run: JobRun,
+  reason: { error: string | null; message: string; isFailure: boolean },
+): Promise<void> {
+  await change(transaction, run, `state = 'QUEUED', error = $3, failures = failures + $4::int`, [
+    reason.error,
+    reason.isFailure ? 1 : 0,
+  ])
+  await appendJobEvent(transaction, run.id, reason.message)
+}
+
+/**
+ * The job waits for a provider.
+ * @param state QUEUED if it gives its place back meanwhile
+ * @param reason what the provider said
+ */
+export async function setJobWaiting(
+  transaction: Transaction,
+  run: JobRun,
+  state: 'RUNNING' | 'QUEUED',
+  waitMs: number,
+  reason: string,
+): Promise<void> {
+  await change(
+    transaction,
+    run,
+    'state = $3::job_state, waiting_until = now() + make_interval(secs => $4::float8 / 1000)',
+    [state, waitMs],
   )
-  if (postponed.length > 0) await appendJobEvent(transaction, id, error)
+  await transaction.query(
+    'select append_job_event(id, waiting_message(waiting_until, $2)) from job where id = $1',
+    [run.id, reason],
+  )
 }
 
 /**
@@ -103,20 +167,22 @@ export async function postponeJob(transaction: Transaction, id: string, error: s
  */
 export async function addJobProgress(
   transaction: Transaction,
-  id: string,
-  counts: { succeeded: number; failed: number; skipped: number },
+  run: JobRun,
+  counts: JobCounts,
   result: Record<string, unknown>,
   details: Record<string, unknown>,
 ): Promise<void> {
-  await transaction.query(
-    `update job set succeeded = succeeded + $2, failed = failed + $3, skipped = skipped + $4,
-       result = coalesce(result, '{}') || $5
-     where id = $1`,
-    [id, counts.succeeded, counts.failed, counts.skipped, result],
+  await change(
+    transaction,
+    run,
+    `succeeded = succeeded + $3, failed = failed + $4, skipped = skipped + $5,
+     result = coalesce(result, '{}') || $6, failures = 0, deaths = 0, waiting_until = null`,
+    [counts.succeeded, counts.failed, counts.skipped, result],
   )
-  await appendJobEvent(transaction, id, null, details)
+  await appendJobEvent(transaction, run.id, null, details)
 }
 
+/** One without a message only tells counts, and may be held back for a moment; see report_held_jobs(). */
 export async function appendJobEvent(
   transaction: Transaction,
   id: string,
@@ -124,18 +190,4 @@ export async function appendJobEvent(
   details: Record<string, unknown> = {},
 ): Promise<void> {
   await transaction.query('select append_job_event($1, $2, $3)', [id, message, details])
-}
-
-/** At most `limit` events with a number above `afterSeq`, in order. */
-export async function jobEventsAfter(
-  sql: Sql,
-  jobId: string,
-  afterSeq: string,
-  limit: number,
-): Promise<JobEventRow[]> {
-  return sql.query<JobEventRow>(
-    `select job_id as "jobId", seq::text as seq, at, message, data from job_event
-     where job_id = $1 and seq > $2 order by job_event.seq limit $3`,
-    [jobId, afterSeq, limit],
-  )
 }

@@ -78,6 +78,12 @@ mutation Extract {
 }`,
   },
   {
+    query: `# Work as it goes on: each job, whenever it changes. Start one meanwhile, such as the extraction above.
+subscription Jobs {
+  jobUpdated { id kind state total succeeded failed skipped waitingUntil error }
+}`,
+  },
+  {
     query: `# Put a message in; seconds later, search finds it.
 mutation Ingest {
   ingestMessages(input: {

@@ -1,191 +1,194 @@
-import { once } from 'node:events'
-import { createServer, type IncomingMessage } from 'node:http'
-import { type AddressInfo, isIP } from 'node:net'
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { maxAliasesPlugin } from '@escape.tech/graphql-armor-max-aliases'
 import { maxDepthPlugin } from '@escape.tech/graphql-armor-max-depth'
 import { maxTokensPlugin } from '@escape.tech/graphql-armor-max-tokens'
-import { GraphQLError } from 'graphql'
-import { useServer } from 'graphql-ws/use/ws'
 import { createYoga, type YogaServerOptions } from 'graphql-yoga'
-import { WebSocketServer } from 'ws'
 import type { Config } from '../config.ts'
-import { SetupError } from '../errors.ts'
-import { createContext, type Services } from '../graphql/context.ts'
+import { type Caller, createContext, type Services } from '../graphql/context.ts'
 import { schema } from '../graphql/schema.ts'
 import type { Logger } from '../log.ts'
 import { exampleTabs } from './graphiql.ts'
+import { listen, urlOf } from './listen.ts'
 import { useStreamedUploads } from './multipart.ts'
+import { maskFor, measureOperations, observeOperations } from './observe-operations.ts'
+import { type Operations, pathOf } from './operations.ts'
+import { refusal } from './origin.ts'
+import { createRequestObserver, isEventStream, requestIdHeader } from './requests.ts'
+import { type Patience, serveSockets, usualPatience } from './sockets.ts'
 
 export interface ApiServer {
   /** Where it listens, without the path, such as `http://127.0.0.1:4000`. */
   url: string
+  /** Lets short requests finish, and ends within a few seconds whoever is connected. */
   close(): Promise<void>
 }
 
+export interface ApiServerOptions {
+  config: Config['server']
+  services: Services
+  operations: Operations
+  log: Logger
+  patience?: Patience
+}
+
 export const graphqlPath = '/graphql'
-/** The largest message of a socket; uploads go over HTTP. */
-const maxSocketBytes = 8 * 1024 * 1024
 /** The parser descends with the document: 2,000 tokens are at most 1,000 levels, half of what overflows its stack. */
 const limits = { depth: 12, aliases: 50, tokens: 2_000 } as const
 
 /**
- * The API over HTTP (queries, mutations, uploads, server-sent events) and WebSocket (graphql-ws), with GraphiQL.
+ * The API over HTTP (queries, mutations, uploads, server-sent events) and WebSocket (graphql-ws), with GraphiQL, and the
+ * answers of operations.
  * @throws SetupError if the address is taken
  */
-export async function startApiServer(
-  config: Config['server'],
-  services: Services,
-  log: Logger,
-): Promise<ApiServer> {
-  const options = {
+export async function startApiServer(options: ApiServerOptions): Promise<ApiServer> {
+  const { config, services, operations, log, patience = usualPatience } = options
+  /** Who asks, for what goes wrong outside of an operation: Yoga says nothing of where. */
+  const asking = new AsyncLocalStorage<Caller>()
+  const currentLog = () => asking.getStore()?.log ?? log
+  const yogaOptions = {
     schema,
     graphqlEndpoint: graphqlPath,
-    context: () => createContext(services),
+    context: (caller: Caller) => createContext(services, caller),
     // A browser page of another origin is refused before it gets here, unless it is listed.
-    cors: { origin: config.corsOrigins, credentials: false, methods: ['GET', 'POST', 'OPTIONS'] },
+    cors: {
+      origin: config.corsOrigins,
+      credentials: false,
+      methods: ['GET', 'POST', 'OPTIONS'],
+      exposedHeaders: [requestIdHeader],
+    },
     multipart: false,
-    // Never by NODE_ENV: an internal message must not leave the process because of a variable.
-    maskedErrors: { isDev: false },
+    maskedErrors: { maskError: (error, message) => maskFor(asking.getStore(), error, message) },
     graphiql: { title: 'Quarry', defaultTabs: exampleTabs },
     renderGraphiQL: async (options) =>
       (await import('@graphql-yoga/render-graphiql')).renderGraphiQL(options),
     landingPage: false,
     logging: {
-      debug: (...args) => log.debug({ args }, 'GraphQL'),
-      info: (...args) => log.debug({ args }, 'GraphQL'),
-      warn: (...args) => log.warn({ args }, 'GraphQL'),
-      error: (...args) => log.error({ err: args[0] }, 'A GraphQL operation failed'),
+      // What it has to say of steps is said better, and with the id of the request, by observeOperations.
+      debug: () => {},
+      info: () => {},
+      warn: (...args) => currentLog().warn({ args }, 'GraphQL'),
+      error: (error) => currentLog().error({ err: error }, 'A GraphQL request failed'),
     },
-  } satisfies YogaServerOptions<object, object>
-  const guards = [
+  } satisfies YogaServerOptions<Caller, object>
+  const plugins = [
+    measureOperations(services.metrics),
+    observeOperations(services.metrics),
     maxTokensPlugin({ n: limits.tokens }),
     maxDepthPlugin({ n: limits.depth, flattenFragments: true }),
     maxAliasesPlugin({ n: limits.aliases }),
   ]
-  const yoga = createYoga({ ...options, maxRequestBodySize: config.maxBodyBytes, plugins: guards })
+  const yoga = createYoga<Caller>({ ...yogaOptions, maxRequestBodySize: config.maxBodyBytes, plugins })
   // Yoga's body limit would hold for uploads, too, and those have one of their own.
-  const uploads = createYoga({
-    ...options,
+  const uploads = createYoga<Caller>({
+    ...yogaOptions,
     maxRequestBodySize: false,
-    plugins: [useStreamedUploads(config.maxUploadBytes), ...guards],
+    plugins: [useStreamedUploads(config.maxUploadBytes), ...plugins],
   })
+
+  const observe = createRequestObserver({ metrics: services.metrics, log, routeOf })
+  const answers = new Map<ServerResponse, Stall>()
+  const connections = new Set<Socket>()
+  let isStopping = false
 
   const server = createServer((request, response) => {
+    const caller = observe(request, response)
+    answers.set(response, { since: 0, waiting: 0 })
+    response.once('close', () => {
+      answers.delete(response)
+      // Only now is its connection idle, and nobody else would end it.
+      if (isStopping) setImmediate(() => server.closeIdleConnections())
+    })
+    if (isStopping) response.setHeader('connection', 'close')
+    void answer(request, response, caller)
+  })
+
+  function answer(request: IncomingMessage, response: ServerResponse, caller: Caller): unknown {
+    const path = pathOf(request)
+    if (operations.handles(path)) return operations.handle(request, response, path)
     const refused = refusal(request, config)
     if (refused) {
-      response
+      return response
         .writeHead(403, { 'content-type': 'application/json' })
         .end(JSON.stringify({ errors: [{ message: refused }] }))
-      return
     }
-    if (request.url === '/') {
-      response.writeHead(302, { location: graphqlPath }).end()
-      return
-    }
+    if (path === '/') return response.writeHead(302, { location: graphqlPath }).end()
     const isUpload = request.headers['content-type']?.startsWith('multipart/form-data')
-    void (isUpload ? uploads : yoga)(request, response)
+    return asking.run(caller, () => (isUpload ? uploads : yoga)(request, response, caller))
+  }
+
+  server.on('connection', (socket) => {
+    connections.add(socket)
+    socket.once('close', () => connections.delete(socket))
   })
-  await listen(server, config)
-  const sockets = new WebSocketServer({
-    server,
+  await listen(server, { host: config.host, port: config.port, variable: 'PORT' })
+  const sockets = serveSockets(server, {
     path: graphqlPath,
-    maxPayload: maxSocketBytes,
-    verifyClient: ({ req }: { req: IncomingMessage }) => refusal(req, config) === null,
+    yoga,
+    isAllowed: (request) => refusal(request, config) === null,
+    patience,
+    log,
   })
-  const socketServer = useServer(
-    {
-      execute: (args) => (args as EnvelopedArgs).rootValue.execute(args),
-      subscribe: (args) => (args as EnvelopedArgs).rootValue.subscribe(args),
-      onSubscribe: async (context, _id, params) => {
-        const { schema, execute, subscribe, contextFactory, parse, validate } = yoga.getEnveloped({
-          ...context,
-          req: context.extra.request,
-          socket: context.extra.socket,
-          params,
-        })
-        try {
-          const document = parse(params.query)
-          const errors = validate(schema, document)
-          if (errors.length > 0) return errors
-          return {
-            schema,
-            document,
-            operationName: params.operationName,
-            variableValues: params.variables,
-            contextValue: await contextFactory(),
-            rootValue: { execute, subscribe },
-          }
-        } catch (error) {
-          // Thrown through, one bad document would close the socket and end everybody's subscriptions on it.
-          if (error instanceof GraphQLError) return [error]
-          throw error
-        }
-      },
-    },
-    sockets,
-  )
+  const sweep = setInterval(() => cutStalled(answers, patience.stalledMs), patience.stalledMs / 2)
 
-  const { address, port, family } = server.address() as AddressInfo
   return {
-    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
+    url: urlOf(server.address() as AddressInfo),
     async close() {
-      await socketServer.dispose()
-      server.close()
-      server.closeAllConnections()
+      operations.stopping()
+      isStopping = true
+      clearInterval(sweep)
+      const ended = new Promise((resolve) => server.close(resolve))
+      for (const response of answers.keys()) {
+        // A stream has no end of its own. Cut, its client knows that it must connect again.
+        if (isEventStream(response)) response.destroy()
+        else if (!response.headersSent) response.setHeader('connection', 'close')
+      }
+      await Promise.all([
+        sockets.close(),
+        Promise.race([ended, delay(patience.finishMs, undefined, { ref: false })]),
+      ])
+      for (const socket of connections) socket.destroy()
+      await ended
       await yoga.dispose()
+      await uploads.dispose()
     },
   }
 }
 
-interface EnvelopedArgs {
-  rootValue: Pick<ReturnType<ReturnType<typeof createYoga>['getEnveloped']>, 'execute' | 'subscribe'>
-}
-
-async function listen(
-  server: ReturnType<typeof createServer>,
-  { host, port }: Config['server'],
-): Promise<void> {
-  try {
-    server.listen(port, host)
-    await once(server, 'listening')
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : null
-    if (code === 'EADDRINUSE') {
-      throw new SetupError(
-        `${host}:${port} is in use by another program. Stop it, or set PORT to a free one.`,
-      )
-    }
-    if (code === 'EADDRNOTAVAIL' || code === 'EACCES' || code === 'ENOTFOUND') {
-      throw new SetupError(`Cannot listen on ${host}:${port} (${String(code)}). Correct HOST and PORT.`)
-    }
-    throw error
-  }
+/** How a stream stood when it was last looked at. */
+interface Stall {
+  /** Since when nothing was taken of what waits for its client; 0 if nothing waits. */
+  since: number
+  /** Bytes that waited then. */
+  waiting: number
 }
 
 /**
- * Browsers let a page send requests to any server (CORS only hides the answer), so a foreign site could change data
- * through a visitor's browser: the origin that the browser names must be ours or listed. And a foreign site may point
- * its own name at this machine (DNS rebinding), which makes it the same origin: while we listen on this machine only,
- * the host must be one of its names.
+ * Cuts off streams of events that their clients do not take: else each, with all that it listens to, would stay for as
+ * long as the other machine's network keeps the connection up. Other answers hold nothing but themselves.
  */
-function refusal(
-  { headers }: IncomingMessage,
-  { host: listenHost, corsOrigins }: Config['server'],
-): string | null {
-  const { origin, host = '' } = headers
-  const isLocal = (name: string) =>
-    name === 'localhost' || name.endsWith('.localhost') || isIP(name.replace(/[[\]]/g, '')) > 0
-  const hostName = URL.canParse(`http://${host}`) ? new URL(`http://${host}`).hostname : ''
-  if (
-    isLocal(listenHost) &&
-    !isLocal(hostName) &&
-    hostName !== listenHost &&
-    listenHost !== '0.0.0.0' &&
-    listenHost !== '::'
-  ) {
-    return `The host ${JSON.stringify(host)} is not a name of this machine; use its address`
+function cutStalled(answers: ReadonlyMap<ServerResponse, Stall>, stalledMs: number): void {
+  const now = performance.now()
+  for (const [response, stall] of answers) {
+    if (!isEventStream(response)) continue
+    const isStalled = response.writableNeedDrain && response.writableLength === stall.waiting
+    if (!isStalled || stall.since === 0) stall.since = response.writableNeedDrain ? now : 0
+    else if (now - stall.since >= stalledMs) response.destroy()
+    stall.waiting = response.writableLength
   }
-  if (origin === undefined || corsOrigins.includes(origin)) return null
-  if (URL.canParse(origin) && new URL(origin).host === host) return null
-  return `The origin ${origin} is not allowed; list it in QUARRY_CORS_ORIGINS`
+}
+
+const routes = new Map([
+  ['/', 'root'],
+  [graphqlPath, 'graphql'],
+  ['/health', 'health'],
+  ['/ready', 'ready'],
+  ['/metrics', 'metrics'],
+])
+
+/** One of few names: what a client sends must not make new time series. */
+function routeOf(path: string): string {
+  return routes.get(path) ?? (path.startsWith('/telegram/') ? 'telegram' : 'other')
 }

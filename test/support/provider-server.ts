@@ -95,7 +95,8 @@ export class ProviderServer {
   peakParallel = 0
   last: ProviderRequest | null = null
   options: ProviderServerOptions
-  #underWay = 0
+  /** Requests that have come and are neither answered nor given up by the client. */
+  underWay = 0
   readonly #http = createServer((request, response) => {
     // A client that leaves ends the handling with an error that nobody needs to see.
     this.#handle(request, response).catch(() => response.destroy())
@@ -142,9 +143,9 @@ export class ProviderServer {
       response.writeHead(404, { 'content-type': 'text/plain' }).end('404 page not found')
       return
     }
-    this.#underWay++
-    this.peakParallel = Math.max(this.peakParallel, this.#underWay)
-    response.once('close', () => this.#underWay--)
+    this.underWay++
+    this.peakParallel = Math.max(this.peakParallel, this.underWay)
+    response.once('close', () => this.underWay--)
     const body: Record<string, unknown> = JSON.parse((await buffer(request)).toString('utf8'))
     const isChat = Array.isArray(body.messages)
     const texts = isChat ? [] : [body.input].flat().map(String)

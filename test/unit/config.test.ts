@@ -28,7 +28,10 @@ describe('with nothing set', () => {
         corsOrigins: [],
         maxBodyBytes: 8 * 1024 * 1024,
         maxUploadBytes: 2 * 1024 * 1024 * 1024,
+        telegramSecret: null,
       },
+      jobs: { retentionDays: 30, alertWebhookUrl: null },
+      workerPort: null,
       logLevel: 'info',
       serverUrl: null,
     })

@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /** Lowest first; what stands in one row must not know of each other. */
 const layers = [
-  ['errors', 'log', 'bell'],
+  ['errors', 'log', 'bell', 'metrics'],
   ['config'],
   ['db'],
   ['jobs', 'providers'],

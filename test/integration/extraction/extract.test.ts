@@ -11,6 +11,7 @@ import {
 import type { ExtractKnowledgeInput } from '../../support/generated/graphql.ts'
 import { graphql } from '../../support/generated/index.ts'
 import { missingId } from '../../support/ids.ts'
+import { cancelJob } from '../../support/jobs.ts'
 import { createTopic } from '../../support/knowledge.ts'
 import { ingest } from '../../support/messages.ts'
 import type { ProviderServerOptions } from '../../support/provider-server.ts'
@@ -295,44 +296,44 @@ describe('a provider that fails', () => {
     )
   })
 
-  test('with 401 ends the job at once, and the messages are free for the next one', async () => {
+  test('with 401 makes the job wait, counts nothing, and says so; cancelled, it gives its messages back', async () => {
     provider.fault = ({ messages }) => (messages.length > 0 ? { status: 401 } : null)
-    const { job, ids } = await read('IDEA: Not with this key')
-    expect(job).toMatchObject({
-      state: 'FAILED',
-      attempts: 1,
-      succeeded: 0,
-      error: expect.stringMatching(/401/),
-    })
+    const { messages } = await ingest(app.client, ['IDEA: Not with this key'])
+    const ids = messages.map(({ id }) => id)
+    const jobId = await start({ messageIds: ids })
+    const row = () =>
+      app.sql(
+        `select state, failures, waiting_until > now() as waits from job where kind = 'EXTRACT' order by id desc limit 1`,
+      )
+    await expect.poll(row, { timeout: 10_000 }).toEqual([{ state: 'QUEUED', failures: 0, waits: true }])
+    const status = () => app.sql(`select state, error from provider_status where purpose = 'EXTRACTION'`)
+    expect(await status()).toEqual([{ state: 'ERROR', error: expect.stringMatching(/401/) }])
+    await cancelJob(app.client, jobId)
     delete provider.fault
     expect(await extract({ messageIds: ids })).toMatchObject({ state: 'SUCCEEDED', succeeded: 1 })
+    expect(await status()).toEqual([{ state: 'CONNECTED', error: null }])
   })
 })
 
-test('a job that is cancelled ends after the batch in hand, and gives back what it has not read', async () => {
+test('a job that is cancelled breaks off its request, keeps what it has saved, and gives the rest back', async () => {
   const texts = Array.from({ length: 120 }, (_, index) => `IDEA: Thought of number ${index}`)
   await ingest(app.client, texts)
-  let hold: () => void = () => {}
-  const asked = new Promise<void>((resolve) => {
-    provider.fault = async ({ messages }) => {
-      if (messages.length === 0) return null
-      resolve()
-      await new Promise<void>((release) => {
-        hold = release
-      })
-      return null
-    }
+  let asked = 0
+  let tell: () => void = () => {}
+  const second = new Promise<void>((resolve) => {
+    tell = resolve
   })
+  provider.fault = ({ messages }) => {
+    if (messages.length === 0 || ++asked < 2) return null
+    tell()
+    return { end: 'hang' }
+  }
   const id = await start({ period: { from: new Date(0).toISOString() } })
-  await asked
-  await app.sql(
-    `update job set state = 'CANCELLED', finished_at = now() where kind = 'EXTRACT' and state = 'RUNNING'`,
-  )
-  delete provider.fault
-  hold()
-  const read = () => app.sql('select from message_extraction where extracted_at is not null')
-  await expect.poll(read, { timeout: 10_000 }).toHaveLength(50)
+  await second
+  await cancelJob(app.client, id)
+  await expect.poll(() => app.provider.underWay, { timeout: 2_000 }).toBe(0)
   expect(await app.client.waitForJob(id)).toMatchObject({ state: 'CANCELLED', succeeded: 50 })
+  delete provider.fault
   expect(await extract({ period: { from: new Date(0).toISOString() } })).toMatchObject({
     total: 70,
     succeeded: 70,

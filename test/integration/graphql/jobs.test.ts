@@ -226,8 +226,8 @@ describe('jobEvents', () => {
     for (const other of others) expect(other).toEqual(first)
   })
 
-  test('of a job that does not exist are none', async () => {
-    expect(await eventsOf(missingId('Job'))).toEqual([])
+  test('of a job that does not exist are refused', async () => {
+    await expect(eventsOf(missingId('Job'))).rejects.toThrow(/There is no such job.*NOT_FOUND/)
   })
 
   test.each(['-1', 'x', '1.5', ''])(

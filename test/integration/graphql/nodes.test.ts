@@ -15,6 +15,7 @@ const EveryNodeDocument = graphql(`
     atoms(first: 1) { nodes { id } }
     topics(first: 1) { nodes { id } }
     jobs(first: 1) { nodes { id } }
+    alerts { id }
     revisions(first: 1) { nodes { id } }
     embeddingSpaces { id provider { id } }
   }
@@ -46,12 +47,14 @@ beforeAll(async () => {
   await app.sql(
     `insert into revision (id, atom_id, number, changes) select gen_random_uuid(), id, 1, '{}' from atom limit 1`,
   )
+  await app.sql(`insert into alert (id, kind, failures) values (gen_random_uuid(), 'IMPORT', 3)`)
   await app.client.run(StartJobDocument)
   const all = await app.client.run(EveryNodeDocument)
   Object.assign(ids, {
     Message: all.messages.nodes[0]?.id,
     Source: all.messages.nodes[0]?.source.id,
     Atom: all.atoms.nodes[0]?.id,
+    Alert: all.alerts[0]?.id,
     Topic: all.topics.nodes[0]?.id,
     Job: all.jobs.nodes[0]?.id,
     EmbeddingSpace: all.embeddingSpaces[0]?.id,
@@ -81,7 +84,7 @@ describe('an id', () => {
     expect(nodes.map((node) => node?.id ?? null)).toEqual([ids.Topic, null, ids.Message, ids.Topic])
   })
 
-  test.each(['Message', 'Source', 'Atom', 'AtomLink', 'Topic', 'Job', 'Revision'])(
+  test.each(['Alert', 'Message', 'Source', 'Atom', 'AtomLink', 'Topic', 'Job', 'Revision'])(
     'of no %s is null',
     async (type) => {
       expect(await app.client.run(NodeDocument, { id: missingId(type) })).toEqual({ node: null })

@@ -138,12 +138,12 @@ describe('names', () => {
     expect(broken(booleans, ({ field }) => isState(field.name))).toEqual([])
   })
 
-  test('of moments end in At, and so do the moments of input, but for the ends of a range', () => {
+  test('of moments end in At, or in Until, and so do the moments of input, but for the ends of a range', () => {
     const moments = [...fields, ...inputFields].filter(
       ({ field }) => getNamedType(field.type).name === 'DateTime',
     )
     expect(
-      broken(moments, ({ field }) => /^at$|At$|^sent(After|Before)$|^(from|to)$/.test(field.name)),
+      broken(moments, ({ field }) => /^at$|At$|Until$|^sent(After|Before)$|^(from|to)$/.test(field.name)),
     ).toEqual([])
   })
 })

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { percentReady } from '../../../src/embedding/coverage.ts'
-import { toProgress } from '../../../src/embedding/progress.ts'
+import { saysTheSame, toProgress } from '../../../src/embedding/progress.ts'
 
 const nothing = { total: 0, ready: 0, pending: 0, stale: 0, failed: 0, skipped: 0 }
 
@@ -11,6 +11,8 @@ function sample(seconds: number, messages: Partial<typeof nothing>, atoms: Parti
     isSettled: true,
     at: new Date(seconds * 1000),
     lastError: null,
+    waitingUntil: null,
+    providerError: null,
     coverage: [
       { kind: 'MESSAGE' as const, ...nothing, ...messages },
       { kind: 'ATOM' as const, ...nothing, ...atoms },
@@ -55,6 +57,19 @@ test('rows that stop being READY make no negative rate', () => {
 test('only the kinds that were asked for are counted', () => {
   const newest = sample(0, { ready: 1 }, { ready: 2 })
   expect(toProgress(newest, [newest], ['ATOM']).coverage).toEqual([{ kind: 'ATOM', ...nothing, ready: 2 }])
+})
+
+test('two say the same unless a count, the rate, the error or the wait differs', () => {
+  const told = (seconds: number, fields: object = {}) => {
+    const newest = { ...sample(seconds, { ready: 1, pending: 2 }), ...fields }
+    return toProgress(newest, [newest], all)
+  }
+  expect(saysTheSame(told(1), told(5))).toBe(true)
+  expect(saysTheSame(told(1), { ...told(5), ratePerSecond: 1 })).toBe(false)
+  expect(saysTheSame(told(1), told(5, { lastError: 'why' }))).toBe(false)
+  expect(saysTheSame(told(1), told(5, { waitingUntil: new Date(9_000) }))).toBe(false)
+  const other = sample(5, { ready: 2, pending: 1 })
+  expect(saysTheSame(told(1), toProgress(other, [other], all))).toBe(false)
 })
 
 test('the share that is READY leaves out what cannot be embedded', () => {

@@ -1,0 +1,10 @@
+/** Retries after the first attempt, of a job and of a text: over about an hour, then it is given up. */
+export const maxRetries = 6
+
+/**
+ * How long to wait before a retry: 10 s, 30 s, 90 s, 4.5 min, 13.5 min, 40 min, each up to a fifth shorter or longer,
+ * so that what failed together does not come back together.
+ * @param failures before this one, 0 or more
+ * @returns milliseconds
+ */
+export const retryDelayMs = (failures: number): number => 10_000 * 3 ** failures * (0.8 + Math.random() * 0.4)

@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest'
+import { startProviderApp } from '../../support/apps.ts'
+import { ingest } from '../../support/messages.ts'
+
+/** Kinds and statuses of which the kept count is not that of the rows. Both are read by one statement, so of one moment. */
+const differences = `
+  select coalesce(k.kind, r.kind) as kind, coalesce(k.status, r.status) as status, k.n as kept, r.n as rows
+  from (select kind, status, sum(n)::int as n from embedding_count group by 1, 2 having sum(n) <> 0) as k
+  full join (select kind, status, count(*)::int as n from embedding group by 1, 2) as r
+    on r.kind = k.kind and r.status = k.status
+  where k.n is distinct from r.n`
+
+test('the kept counts are those of the rows at every moment, whoever writes at once', async () => {
+  await using app = await startProviderApp({
+    latencyMs: 1,
+    fault: ({ number }) => (number % 7 === 0 ? { status: 400, body: 'every seventh' } : null),
+  })
+  let isOver = false
+  let looked = 0
+  async function look(): Promise<void> {
+    while (!isOver) {
+      expect(await app.sql(differences)).toEqual([])
+      looked++
+    }
+  }
+  async function write(writer: number): Promise<void> {
+    const session = await app.session()
+    try {
+      for (let round = 0; round < 8; round++) {
+        const source = { name: `writer ${writer}`, type: 'api' }
+        const texts = Array.from({ length: 20 }, (_, n) =>
+          n % 9 === 0 ? ' ' : `text ${writer} ${round} ${n}`,
+        )
+        const { messages } = await ingest(app.client, texts, source)
+        expect(messages).toHaveLength(texts.length)
+        const mine = `source_id = (select id from source where name = '${source.name}')`
+        await session.query(
+          `update message set content = content || '!' where ${mine} and external_id like '%${round}'`,
+        )
+        await session.query(
+          `delete from message where id in (select id from message where ${mine} order by id limit 5)`,
+        )
+        await session.query('begin')
+        await session.query(`delete from message where content like 'text ${writer} ${round} 1%'`)
+        await session.query('rollback')
+        await session.query('select compact_embedding_counts()')
+      }
+    } finally {
+      await session.end()
+    }
+  }
+  const looking = look()
+  // On the embedded engine all share one session, and a transaction of the back door would hold up the app's own.
+  const writers = app.config.database.kind === 'embedded' ? [1] : [1, 2, 3, 4]
+  await Promise.all(writers.map(write)).finally(() => {
+    isOver = true
+  })
+  await looking
+  expect(looked).toBeGreaterThan(5)
+  await app.client.waitUntilEmbedded()
+  expect(await app.sql(differences)).toEqual([])
+})

@@ -14,6 +14,7 @@ import { createModelExtractor } from './extraction/model/extractor.ts'
 import { startExtractionTrigger } from './extraction/trigger.ts'
 import { createNews } from './graphql/news.ts'
 import { importHandler } from './ingest/import-job.ts'
+import { clearTelegramUpdates, telegramTask } from './ingest/telegram/updates.ts'
 import { alertTask } from './jobs/alerts.ts'
 import { startHeldEvents } from './jobs/held-events.ts'
 import { enterProcess } from './jobs/processes.ts'
@@ -45,7 +46,9 @@ export interface AppOptions {
 }
 
 /** When what is old is cleared: every hour, whichever process is first. */
-const schedule = '17 * * * * clear_ended_jobs'
+const schedule = '17 * * * * clear_ended_jobs\n37 * * * * clear_telegram_updates'
+/** Telegram repeats an update for a day. */
+const telegramUpdateDays = 7
 
 /** The composition root: opens, migrates, checks and starts everything that one process runs. */
 export async function startApp({ config, log, role, onStatement }: AppOptions): Promise<App> {
@@ -107,6 +110,10 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     const tasks = {
       check_alerts: alertTask(database, { webhookUrl: config.jobs.alertWebhookUrl, log }),
       clear_ended_jobs: retentionTask(database, config.jobs.retentionDays, log),
+      telegram_updates: telegramTask(database, config.scoring),
+      clear_telegram_updates: async () => {
+        await clearTelegramUpdates(database, telegramUpdateDays)
+      },
     }
     const heldEvents = await startHeldEvents(database, log)
     stops.push(() => heldEvents.stop())

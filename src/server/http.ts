@@ -18,6 +18,7 @@ import { type Operations, pathOf } from './operations.ts'
 import { refusal } from './origin.ts'
 import { createRequestObserver, isEventStream, requestIdHeader } from './requests.ts'
 import { type Patience, serveSockets, usualPatience } from './sockets.ts'
+import { isTelegramPath, telegramWebhook } from './telegram.ts'
 
 export interface ApiServer {
   /** Where it listens, without the path, such as `http://127.0.0.1:4000`. */
@@ -89,6 +90,12 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
   })
 
   const observe = createRequestObserver({ metrics: services.metrics, log, routeOf })
+  const telegram = telegramWebhook({
+    secret: config.telegramSecret,
+    database: services.database,
+    metrics: services.metrics,
+    log,
+  })
   const answers = new Map<ServerResponse, Stall>()
   const connections = new Set<Socket>()
   let isStopping = false
@@ -108,6 +115,8 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
   function answer(request: IncomingMessage, response: ServerResponse, caller: Caller): unknown {
     const path = pathOf(request)
     if (operations.handles(path)) return operations.handle(request, response, path)
+    // Before the check of host and origin: Telegram comes through a proxy under a public name, and brings a secret.
+    if (isTelegramPath(request.url)) return telegram.handle(request, response, caller.log)
     const refused = refusal(request, config)
     if (refused) {
       return response
@@ -151,6 +160,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
       ])
       for (const socket of connections) socket.destroy()
       await ended
+      await telegram.close()
       await yoga.dispose()
       await uploads.dispose()
     },

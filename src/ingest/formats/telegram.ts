@@ -167,7 +167,7 @@ function sentAtOf({ date_unixtime: seconds, date }: JsonObject): Date | null {
 }
 
 /** The words of a text and its entities; a link behind words is written after them. Null if it is no such text. */
-function plainText(text: unknown): string | null {
+export function plainText(text: unknown): string | null {
   if (typeof text === 'string') return text
   if (!Array.isArray(text)) return null
   let plain = ''
@@ -182,7 +182,7 @@ function plainText(text: unknown): string | null {
 }
 
 /** What a person sees of a message without words, e.g. `[photo]`; null if there is nothing known to see. */
-function mediaText(raw: JsonObject): string | null {
+export function mediaText(raw: JsonObject): string | null {
   const poll = isJsonObject(raw.poll) ? raw.poll : null
   if (poll) return listText('poll', poll.question, poll.answers)
   const todo = isJsonObject(raw.todo_list) ? raw.todo_list : null

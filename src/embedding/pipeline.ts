@@ -172,13 +172,13 @@ function createBatchWorker(
     await releasing
     const asked = new Set(underWay)
     watches.add(asked)
-    const rows = await claimOwed(
-      database,
-      space.id,
-      process.id,
-      limits.maxTextsPerRequest,
-      maxClaimBytes,
-    ).finally(() => watches.delete(asked))
+    const rows = await claimOwed(database, space.id, process.id, limits.maxTextsPerRequest, maxClaimBytes)
+      .catch((error) => {
+        // The claim may have been made, and only its answer lost.
+        hasLostLeases = true
+        throw error
+      })
+      .finally(() => watches.delete(asked))
     if (rows.length === 0) return false
     const batch = rows.map((row) => row.ownerId)
     for (const id of batch) inHand.add(id)

@@ -140,11 +140,12 @@ function shorten(text: string, bytes: number): string {
 export async function saveExtraction(
   transaction: Transaction,
   space: EmbeddingSpace,
-  prepared: PreparedExtraction,
+  extraction: PreparedExtraction,
   batch: ExtractionBatch,
   options: SaveOptions,
 ): Promise<SaveCounts> {
   await transaction.query('select pg_advisory_xact_lock($1)', [saveLock])
+  const prepared = keepProven(extraction, await lockUnchanged(transaction, batch))
   const nearness = await readNearness(transaction, space)
   const counts = { ...noCounts }
   const topicIds = await saveTopics(transaction, space, prepared, batch, nearness, options, counts)
@@ -156,6 +157,42 @@ export async function saveExtraction(
     if (await addLink(transaction, { fromId, toId, type, strength })) counts.linksCreated++
   }
   return counts
+}
+
+/** The messages of a batch that neither changed nor went while the extractor worked; they stay so until the end. */
+async function lockUnchanged(transaction: Transaction, batch: ExtractionBatch): Promise<Set<string>> {
+  const rows = await transaction.query<{ id: string; content: string }>(
+    'select id, content from message where id = any ($1::uuid[]) order by id for share',
+    [batch.messages.map(({ id }) => id)],
+  )
+  const read = new Map(batch.messages.map(({ id, content }) => [id, content]))
+  return new Set(rows.flatMap(({ id, content }) => (read.get(id) === content ? [id] : [])))
+}
+
+/** Without what only messages have said that are no longer so. One that has changed is read again. */
+function keepProven(
+  { topics, atoms, links }: PreparedExtraction,
+  unchanged: ReadonlySet<string>,
+): PreparedExtraction {
+  const proven = atoms
+    .map(({ item, ...rest }) => {
+      const quotes = item.quotes.filter(({ messageId }) => unchanged.has(messageId))
+      return { ...rest, item: { ...item, quotes } }
+    })
+    .filter(({ item }) => item.quotes.length > 0)
+  const gone = new Set(atoms.map(({ item }) => item.key))
+  for (const { item } of proven) gone.delete(item.key)
+  const wanted = new Set(proven.map(({ item }) => item.topicKey))
+  const standing = topics.flatMap(({ item, ...rest }) => {
+    const messageIds = item.messageIds.filter((id) => unchanged.has(id))
+    const isEmptied = messageIds.length === 0 && item.messageIds.length > 0 && !wanted.has(item.key)
+    return isEmptied ? [] : [{ ...rest, item: { ...item, messageIds } }]
+  })
+  return {
+    topics: standing,
+    atoms: proven,
+    links: links.filter(({ from, to }) => !gone.has(from) && !gone.has(to)),
+  }
 }
 
 async function readNearness(transaction: Transaction, space: EmbeddingSpace): Promise<Nearness> {

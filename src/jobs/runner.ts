@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import { run, type TaskList, type WorkerEvents, Logger as WorkerLogger } from 'graphile-worker'
+import { type Runner, run, type TaskList, type WorkerEvents, Logger as WorkerLogger } from 'graphile-worker'
 import type { Database, Transaction } from '../db/database.ts'
 import { errorMessage, QuarryError } from '../errors.ts'
 import type { Logger } from '../log.ts'
@@ -77,6 +77,7 @@ const maxDeaths = 25
  */
 const pollMs = { embedded: 100, postgres: 2_000 }
 const databaseRetryMs = 500
+const restartMs = 1_000
 /** A process that stops must not wait for long for a database that does not answer; the others will notice. */
 const stopPatienceMs = 3_000
 
@@ -125,40 +126,68 @@ export async function startJobRunner(options: JobRunnerOptions): Promise<JobRunn
   })
 
   const poolIds: string[] = []
-  const events: WorkerEvents = new EventEmitter()
-  events.on('pool:create', ({ workerPool }) => poolIds.push(workerPool.id))
-  const runner = await run({
-    events,
-    pgPool: database.pool,
-    taskList,
-    crontab: options.schedule,
-    concurrency: parallelJobs,
-    noHandleSignals: true,
-    noPreparedStatements: database.engine === 'embedded',
-    pollInterval: pollMs[database.engine],
-    logger: new WorkerLogger(() => (level, message) => {
-      if (level === 'error') log.error({ source: 'graphile-worker' }, message)
-      else if (level === 'warning') log.warn({ source: 'graphile-worker' }, message)
-      else log.debug({ source: 'graphile-worker' }, message)
-    }),
-  })
   let problem: string | null = null
-  runner.promise.then(
-    () => {
-      if (!stopping.signal.aborted) problem = 'The job queue ended by itself'
-    },
-    (error) => {
-      problem = `The job queue broke off: ${errorMessage(error)}`
-      log.error({ err: error }, 'The job queue broke off')
-    },
-  )
+
+  async function begin(): Promise<Runner> {
+    // What an earlier one has locked is nobody's from here on, and is unlocked with the heartbeat.
+    poolIds.splice(0)
+    const events: WorkerEvents = new EventEmitter()
+    events.on('pool:create', ({ workerPool }) => poolIds.push(workerPool.id))
+    return run({
+      events,
+      pgPool: database.pool,
+      taskList,
+      crontab: options.schedule,
+      // What tells the queue that a job is done is retried when the connection is lost only if it is batched; else it
+      // would end the process.
+      preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
+      concurrency: parallelJobs,
+      noHandleSignals: true,
+      noPreparedStatements: database.engine === 'embedded',
+      pollInterval: pollMs[database.engine],
+      logger: new WorkerLogger(() => (level, message) => {
+        if (level === 'error') log.error({ source: 'graphile-worker' }, message)
+        else if (level === 'warning') log.warn({ source: 'graphile-worker' }, message)
+        else log.debug({ source: 'graphile-worker' }, message)
+      }),
+    })
+  }
+
+  /** The queue gives up when its connection is lost at a bad moment: then it is begun anew. */
+  async function keepRunning(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      try {
+        await runner.promise
+        problem = 'The job queue ended'
+      } catch (error) {
+        problem = `The job queue broke off: ${errorMessage(error)}`
+      }
+      while (problem !== null && !stopping.signal.aborted) {
+        log.warn({ error: problem }, 'The job queue is begun anew')
+        await delay(restartMs, undefined, { signal: stopping.signal }).catch(() => {})
+        if (stopping.signal.aborted) return
+        try {
+          runner = await begin()
+          problem = null
+          if (stopping.signal.aborted) await runner.stop()
+        } catch (error) {
+          problem = `The job queue cannot be begun: ${errorMessage(error)}`
+        }
+      }
+    }
+  }
+
+  let runner = await begin()
+  const running = keepRunning()
   return {
     poolIds,
     problem: () => problem,
     async stop() {
       stopping.abort()
       await unlisten()
-      await runner.stop()
+      // One that has ended by itself cannot be stopped.
+      await runner.stop().catch(() => {})
+      await running
     },
   }
 }

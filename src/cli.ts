@@ -1,21 +1,20 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { type App, startApp } from './app.ts'
+import { backfill } from './cli/backfill.ts'
 import { ApiClient } from './cli/client.ts'
-import {
-  backfill,
-  extract,
-  importPath,
-  search,
-  showKnowledge,
-  status,
-  waitForEmbeddings,
-} from './cli/commands.ts'
 import { type Connection, connect } from './cli/connect.ts'
 import { runDemo } from './cli/demo.ts'
-import { paint, say, warn } from './cli/terminal.ts'
+import { waitForEmbeddings } from './cli/embeddings.ts'
+import { extract } from './cli/extract.ts'
+import { importPaths, requireFiles } from './cli/import.ts'
+import { Interrupted, interruptExitCodes, interruptSignal } from './cli/interrupt.ts'
+import { jobKinds, jobStates } from './cli/job-progress.ts'
+import { cancelJob, listJobs, retryJob, watchJob } from './cli/jobs.ts'
+import { showKnowledge } from './cli/knowledge.ts'
+import { search } from './cli/search.ts'
+import { status } from './cli/status.ts'
+import { paint, paintWarning, say, warn } from './cli/terminal.ts'
+import { watchStatus } from './cli/watch.ts'
 import { type Config, parseConfig } from './config.ts'
-import { openDatabase } from './db/database.ts'
-import { migrate } from './db/migrate.ts'
 import { entityKinds } from './embedding/spaces.ts'
 import { QuarryError } from './errors.ts'
 import { chatFormats } from './ingest/formats/format.ts'
@@ -30,7 +29,7 @@ const program = new Command('quarry')
   )
   .addHelpText(
     'after',
-    '\nConfiguration is read from the environment; see docs/configuration.md.\nExit codes: 0 done, 1 failed, 2 wrong usage.',
+    '\nConfiguration is read from the environment; see docs/configuration.md.\nExit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C before it was done.',
   )
   .showHelpAfterError('(quarry --help shows what there is)')
   .exitOverride()
@@ -50,6 +49,10 @@ program
   .command('migrate')
   .description('bring the database to the state of this version and end; a server does the same at its start')
   .action(async () => {
+    const [{ openDatabase }, { migrate }] = await Promise.all([
+      import('./db/database.ts'),
+      import('./db/migrate.ts'),
+    ])
     const config = parseConfig(process.env)
     const database = await openDatabase(config.database, {
       log: createLogger(config.logLevel),
@@ -63,6 +66,13 @@ program
     }
   })
 
+interface ImportCommandOptions {
+  format: string
+  source?: string
+  extract: boolean
+  wait: boolean
+}
+
 program
   .command('import')
   .description('import chat exports: Telegram, Slack (zip or folder), Discord, IRC logs, JSONL')
@@ -75,19 +85,18 @@ program
   .option('-s, --source <name>', 'name of the source; else what the export states, or the name of the file')
   .option('-x, --extract', 'extract knowledge from what they bring, however old', false)
   .option('--no-wait', 'do not wait until everything is embedded (only beside a running server)')
-  .action((paths: string[], options: { format: string; source?: string; extract: boolean; wait: boolean }) =>
-    withApi(async ({ client, isServer }) => {
-      for (const path of paths) {
-        const { format, extract } = options
-        await importPath(client, path, { format, sourceName: options.source ?? null, extract })
-      }
-      if (!options.wait && isServer) return
-      const coverage = await waitForEmbeddings(client)
+  .action(async (paths: string[], options: ImportCommandOptions) => {
+    await requireFiles(paths)
+    await withApi(async (connection) => {
+      const { format, source, extract } = options
+      await importPaths(connection, paths, { format, sourceName: source ?? null, extract })
+      if (!options.wait && connection.isServer) return
+      const coverage = await waitForEmbeddings(connection)
       const failed = coverage.reduce((sum, kind) => sum + kind.failed, 0)
       if (failed > 0)
         throw new QuarryError(`${failed} texts could not be embedded; quarry status and the API say why`)
-    }),
-  )
+    })
+  })
 
 program
   .command('extract')
@@ -100,14 +109,14 @@ program
   .option('--from <moment>', 'sent from this moment on, such as 2026-05-04T09:30:00Z')
   .option('--to <moment>', 'sent before this moment')
   .action((options: { last?: string; from?: string; to?: string }) =>
-    withApi(async ({ client }) => {
+    withApi(async (connection) => {
       const hasRange = options.from !== undefined || options.to !== undefined
-      await extract(client, {
+      await extract(connection, {
         last: hasRange ? null : `LAST_${(options.last ?? '24h').toUpperCase()}`,
         from: options.from ?? null,
         to: options.to ?? null,
       })
-      await showKnowledge(client, 10)
+      await showKnowledge(connection.client, 10)
     }),
   )
 
@@ -134,8 +143,9 @@ program
 
 program
   .command('status')
-  .description('show what is embedded and the newest jobs')
-  .action(() => withApi(({ client }) => status(client)))
+  .description('show what is embedded, how the provider does, the newest jobs, and alerts')
+  .option('-w, --watch', 'go on showing it as it changes, until Ctrl-C', false)
+  .action(({ watch }: { watch: boolean }) => withApi(watch ? watchStatus : status))
 
 program
   .command('backfill')
@@ -143,12 +153,45 @@ program
   .addOption(kindOption('only these kinds'))
   .option('--retry-failed', 'try what had failed again', false)
   .action((options: { kind?: string[]; retryFailed: boolean }) =>
-    withApi(async ({ client }) => {
-      const job = await backfill(client, options.kind ?? null, options.retryFailed)
-      if (job.state !== 'SUCCEEDED' || job.failed > 0)
-        throw new QuarryError(job.error ?? `${job.failed} texts could not be embedded`)
+    withApi(async (connection) => {
+      const { failed } = await backfill(connection, options.kind ?? null, options.retryFailed)
+      if (failed > 0) throw new QuarryError(`${failed} texts could not be embedded; the API says why`)
     }),
   )
+
+const jobs = program
+  .command('jobs')
+  .description('list the newest jobs; cancel, retry or watch one of them')
+  .addOption(listOption('-s, --state <state>', 'only jobs in this state', jobStates))
+  .addOption(listOption('-k, --kind <kind>', 'only jobs of this kind', jobKinds))
+  .option('-n, --first <count>', 'how many, 1..100', parseCount, 20)
+  // Else a command that does not exist would be an argument too many.
+  .allowExcessArguments()
+  .action((options: { state?: string[]; kind?: string[]; first: number }, { args }: Command) => {
+    if (args[0] !== undefined) jobs.error(`error: unknown command 'jobs ${args[0]}'`)
+    return withApi(({ client }) =>
+      listJobs(client, { states: options.state ?? null, kinds: options.kind ?? null, first: options.first }),
+    )
+  })
+const jobArgument = 'id as the list shows it, or a longer part of its end'
+jobs
+  .command('cancel')
+  .description('end a job where it is; what it has done stays')
+  .argument('<id>', jobArgument)
+  .action((id: string) => withApi(({ client }) => cancelJob(client, id)))
+jobs
+  .command('retry')
+  .description('take up what a failed or cancelled job has left, and follow it')
+  .argument('<id>', jobArgument)
+  .option('--no-wait', 'do not follow it (only beside a running server)')
+  .action((id: string, { wait }: { wait: boolean }) =>
+    withApi((connection) => retryJob(connection, id, wait || !connection.isServer)),
+  )
+jobs
+  .command('watch')
+  .description('follow a job to its end')
+  .argument('<id>', jobArgument)
+  .action((id: string) => withApi((connection) => watchJob(connection, id)))
 
 program
   .command('demo')
@@ -160,9 +203,9 @@ program
     await serve(
       { ...config, logLevel: config.logLevel === 'info' ? 'warn' : config.logLevel },
       'server',
-      async (url) => {
-        const client = new ApiClient(url)
-        await runDemo(client)
+      async (url, signal) => {
+        const client = new ApiClient(url, { signal })
+        await runDemo({ client, isServer: false })
         await client.close()
         say()
         say(
@@ -195,14 +238,14 @@ async function runApp(role: 'server' | 'worker'): Promise<void> {
 async function serve(
   config: Config,
   role: 'server' | 'worker',
-  onReady: (url: string) => Promise<void>,
+  onReady: (url: string, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const ended = new Promise<Error | null>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(null))
-  })
-  const app: App = await startApp({ config, log: createLogger(config.logLevel), role })
+  const signal = interruptSignal()
+  const ended = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null)))
+  const { startApp } = await import('./app.ts')
+  const app = await startApp({ config, log: createLogger(config.logLevel), role })
   try {
-    const ready = onReady(app.url ?? '').then(() => ended)
+    const ready = onReady(app.url ?? '', signal).then(() => ended)
     const error = await Promise.race([app.failed, ended, ready])
     if (error) throw error
   } finally {
@@ -211,24 +254,32 @@ async function serve(
 }
 
 async function withApi(work: (connection: Connection) => Promise<void>): Promise<void> {
-  const connection = await connect(parseConfig(process.env))
+  const connection = await connect(parseConfig(process.env), interruptSignal())
   try {
     const failed = connection.failed.then((error) => {
       throw error
     })
     await Promise.race([work(connection), failed])
+  } catch (error) {
+    // Said before what was started inside this command is stopped, which may take some seconds.
+    if (error instanceof Interrupted && error.message) warn(error.message)
+    throw error
   } finally {
     await connection.close()
   }
 }
 
-/** Given several times for several kinds: a list after one option would swallow the words of the query. */
 function kindOption(description: string): Option {
-  const option = new Option('-k, --kind <kind>', `${description}: ${entityKinds.join(', ')}; may be repeated`)
-  return option.argParser<string[]>((kind, earlier) => {
-    const name = kind.toUpperCase()
-    if (entityKinds.some((known) => known === name)) return [...(earlier ?? []), name]
-    throw new InvalidArgumentError(`It must be one of ${entityKinds.join(', ')}.`)
+  return listOption('-k, --kind <kind>', description, entityKinds)
+}
+
+/** Given several times for several values: a list after one option would swallow the words that follow. */
+function listOption(flags: string, description: string, values: readonly string[]): Option {
+  const option = new Option(flags, `${description}: ${values.join(', ')}; may be repeated`)
+  return option.argParser<string[]>((given, earlier) => {
+    const value = given.toUpperCase()
+    if (values.includes(value)) return [...(earlier ?? []), value]
+    throw new InvalidArgumentError(`It must be one of ${values.join(', ')}.`)
   })
 }
 
@@ -239,7 +290,7 @@ function parseCount(text: string): number {
 }
 
 function dieOf(error: Error): void {
-  warn(paint.red(error.message))
+  warn(paintWarning.red(error.message))
   process.exit(exit.failed)
 }
 
@@ -247,11 +298,12 @@ try {
   await program.parseAsync()
   process.exitCode = exit.ok
 } catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exit.ok : exit.usage
+  if (error instanceof Interrupted) process.exitCode = interruptExitCodes[error.signal]
+  else if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exit.ok : exit.usage
   else {
     // A QuarryError says all that a person needs; anything else is a bug, and its stack helps to find it.
     warn(
-      paint.red(
+      paintWarning.red(
         error instanceof QuarryError ? error.message : String(error instanceof Error ? error.stack : error),
       ),
     )

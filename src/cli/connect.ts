@@ -1,15 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { startApp } from '../app.ts'
 import type { Config } from '../config.ts'
 import { currentHolder } from '../db/lock.ts'
 import { SetupError } from '../errors.ts'
 import { createLogger } from '../log.ts'
 import { ApiClient } from './client.ts'
 
-export interface Connection {
+/** What a command works with. */
+export interface Session {
   client: ApiClient
   /** Whether a server runs on after this command; else the work ends with it. */
   isServer: boolean
+}
+
+export interface Connection extends Session {
   /** Resolves with the reason if the work inside this command cannot go on; never for a server. */
   failed: Promise<Error>
   close(): Promise<void>
@@ -20,22 +23,28 @@ const startingLimitMs = 30_000
 /**
  * The API to work with: the server of QUARRY_URL, the one that holds the embedded data folder, or else one that is
  * started inside this command. Commands use nothing but the API, so they do the same in all three cases.
+ * @param signal ends what the client has under way
  */
-export async function connect(config: Config): Promise<Connection> {
-  const url =
-    config.serverUrl ??
-    (config.database.kind === 'embedded' ? await urlOfHolder(config.database.dataDir) : null)
+export async function connect(config: Config, signal: AbortSignal): Promise<Connection> {
+  const { serverUrl, database } = config
+  const dataDir = serverUrl === null && database.kind === 'embedded' ? database.dataDir : null
+  const url = serverUrl ?? (dataDir === null ? null : await urlOfHolder(dataDir, signal))
   if (url) {
-    const client = new ApiClient(url)
+    const client = new ApiClient(url, {
+      signal,
+      ...(dataDir === null ? {} : { locate: () => currentHolder(dataDir)?.url ?? null }),
+    })
     return { client, isServer: true, failed: new Promise(() => {}), close: () => client.close() }
   }
+  // Loaded only where it is needed: beside a server, a command then starts several times faster.
+  const { startApp } = await import('../app.ts')
   const app = await startApp({
     config: { ...config, server: { ...config.server, host: '127.0.0.1', port: 0 } },
     log: createLogger(config.logLevel === 'info' ? 'warn' : config.logLevel),
     role: 'server',
   })
   if (!app.url) throw new Error('an app of role server has no address')
-  const client = new ApiClient(app.url)
+  const client = new ApiClient(app.url, { signal })
   return {
     client,
     isServer: false,
@@ -48,7 +57,7 @@ export async function connect(config: Config): Promise<Connection> {
 }
 
 /** A server that is just starting holds the folder before it has an address: wait for that. */
-async function urlOfHolder(dataDir: string): Promise<string | null> {
+async function urlOfHolder(dataDir: string, signal: AbortSignal): Promise<string | null> {
   const until = Date.now() + startingLimitMs
   for (;;) {
     const holder = currentHolder(dataDir)
@@ -60,5 +69,6 @@ async function urlOfHolder(dataDir: string): Promise<string | null> {
       )
     }
     await delay(100)
+    signal.throwIfAborted()
   }
 }

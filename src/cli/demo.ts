@@ -1,6 +1,9 @@
 import { fileURLToPath } from 'node:url'
-import type { ApiClient } from './client.ts'
-import { importPath, search, showKnowledge, waitForEmbeddings } from './commands.ts'
+import type { Session } from './connect.ts'
+import { waitForEmbeddings } from './embeddings.ts'
+import { importPath } from './import.ts'
+import { showKnowledge } from './knowledge.ts'
+import { search } from './search.ts'
 import { paint, say } from './terminal.ts'
 
 const sampleChat = fileURLToPath(new URL('../../examples/sample-chat.jsonl', import.meta.url))
@@ -15,14 +18,14 @@ const exampleQueries = [
 const atomsShown = 5
 
 /** Imports the sample chat, embeds it, extracts what is known from it, and answers three searches. */
-export async function runDemo(client: ApiClient): Promise<void> {
-  await importPath(client, sampleChat, { format: 'JSONL', sourceName: 'Sample chat', extract: true })
-  await waitForEmbeddings(client)
+export async function runDemo(session: Session): Promise<void> {
+  await importPath(session, sampleChat, { format: 'JSONL', sourceName: 'Sample chat', extract: true })
+  await waitForEmbeddings(session)
   say()
-  await showKnowledge(client, atomsShown)
+  await showKnowledge(session.client, atomsShown)
   for (const query of exampleQueries) {
     say()
     say(`${paint.dim('Search:')} ${paint.bold(query)}`)
-    await search(client, query, { mode: 'HYBRID', kinds: null, first: 3 })
+    await search(session.client, query, { mode: 'HYBRID', kinds: null, first: 3 })
   }
 }

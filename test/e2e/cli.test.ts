@@ -91,7 +91,7 @@ test('commands use the server that runs on the same data', async () => {
   const imported = await runQuarry(['import', file], env)
   expect(imported.output).toContain('3 new')
   const status = await runQuarry(['status'], env)
-  expect(status.output).toContain(`Server  ${url}`)
+  expect(status.output).toContain(`Server    ${url}`)
 
   const second = await runQuarry(['serve'], env)
   expect(second.code).toBe(1)

@@ -85,7 +85,8 @@ export async function benchEmbedding(postgres: BenchPostgres, options: { quick: 
   }
 }
 
-async function prepare(url: string, config: Parameters<typeof createEmbeddingProvider>[0]) {
+/** A migrated database with its space. */
+export async function prepare(url: string, config: Parameters<typeof createEmbeddingProvider>[0]) {
   const database = await openBenchDatabase(url)
   try {
     await migrate(database)
@@ -95,7 +96,11 @@ async function prepare(url: string, config: Parameters<typeof createEmbeddingPro
   }
 }
 
-async function empty(client: Awaited<ReturnType<typeof connect>>, space: EmbeddingSpace): Promise<void> {
+/** Leaves no message, and no debt of what was done so far to what is measured next. */
+export async function empty(
+  client: Awaited<ReturnType<typeof connect>>,
+  space: EmbeddingSpace,
+): Promise<void> {
   await client.query(`truncate message, source, ${partitionName(space)}, embedding_count cascade`)
   // What one round has left to do must not fall on the next.
   await client.query('checkpoint')
@@ -107,16 +112,7 @@ async function embedAll(url: string, space: EmbeddingSpace, count: number): Prom
   try {
     await empty(client, space)
     await client.query('begin')
-    const sourceId = uuidv7()
-    await client.query(`insert into source (id, name, type) values ($1, 'bench', 'bench')`, [sourceId])
-    const numbers = Array.from({ length: count }, (_, number) => number)
-    await client.query(
-      // Grouped already: what follows on embedding has a benchmark of its own.
-      `insert into message (id, source_id, external_id, author, content, sent_at, conversation_id)
-       select m.id, $1, m.number::text, 'bench', m.content, timestamptz '2026-01-01' + m.number * interval '30 seconds', m.id
-       from unnest($2::uuid[], $3::int[], $4::text[]) as m(id, number, content)`,
-      [sourceId, numbers.map(() => uuidv7()), numbers, numbers.map(messageText)],
-    )
+    await insertMessages(client, 0, count)
     await client.query('analyze message')
     await client.query(`analyze ${partitionName(space)}`)
     await client.query('commit')
@@ -133,8 +129,31 @@ async function embedAll(url: string, space: EmbeddingSpace, count: number): Prom
   }
 }
 
+/**
+ * Messages of the numbers from `first` on, in one statement.
+ * @returns their ids
+ */
+export async function insertMessages(
+  sql: { query(text: string, values: unknown[]): Promise<unknown> },
+  first: number,
+  count: number,
+): Promise<string[]> {
+  const [sourceId, name] = [uuidv7(), `bench ${first}`]
+  await sql.query(`insert into source (id, name, type) values ($1, $2, 'bench')`, [sourceId, name])
+  const numbers = Array.from({ length: count }, (_, index) => first + index)
+  const ids = numbers.map(() => uuidv7())
+  await sql.query(
+    // Grouped already: what follows on embedding has a benchmark of its own.
+    `insert into message (id, source_id, external_id, author, content, sent_at, conversation_id)
+     select m.id, $1, m.number::text, 'bench', m.content, timestamptz '2026-01-01' + m.number * interval '30 seconds', m.id
+     from unnest($2::uuid[], $3::int[], $4::text[]) as m(id, number, content)`,
+    [sourceId, ids, numbers, numbers.map(messageText)],
+  )
+  return ids
+}
+
 /** Vectors a second that the database takes into its index when nothing else is done. */
-async function writeAll(
+export async function writeAll(
   url: string,
   space: EmbeddingSpace,
   vectors: readonly Float32Array[],

@@ -96,3 +96,4 @@ export const perSecond = (value: number, unit = ''): string =>
 export const times = (value: number): string => `${value.toFixed(2)}x`
 export const percent = (value: number): string => `${(100 * value).toFixed(0)} %`
 export const mib = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`
+export const kib = (bytes: number): string => `${(bytes / 2 ** 10).toFixed(1)} KiB`

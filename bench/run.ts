@@ -4,6 +4,7 @@ import { type BenchPostgres, startPostgres } from './environment.ts'
 import { benchImport } from './import.ts'
 import { benchKnowledge } from './knowledge.ts'
 import { benchLocal } from './local.ts'
+import { benchProgress } from './progress.ts'
 import { describeRun, documentPath, type Report, toMarkdown, writeInto } from './report.ts'
 import { benchSearch } from './search.ts'
 import { benchStart } from './start.ts'
@@ -19,6 +20,7 @@ const onPostgres: Record<string, (postgres: BenchPostgres, options: Options) => 
   embedding: benchEmbedding,
   import: benchImport,
   knowledge: benchKnowledge,
+  progress: benchProgress,
 }
 const onNothing: Record<string, (options: Options) => Promise<Report>> = {
   local: benchLocal,
@@ -48,6 +50,9 @@ QUARRY_BENCH_PORT (54330). QUARRY_BENCH_NODE_OPTIONS is for the servers that are
 --cpu-prof --cpu-prof-dir=profiles to see where the time goes.`,
   )
   .parse()
+
+// Ended by a signal, it still ends what it has started; see endWithUs().
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 
 const options = program.opts<Options>()
 const chosen = program.args.length > 0 ? program.args : names

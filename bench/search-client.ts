@@ -1,5 +1,5 @@
 import { Agent, request } from 'node:http'
-import { connect } from './environment.ts'
+import { connect, databaseId } from './environment.ts'
 import { median, percentile } from './report.ts'
 
 /*
@@ -153,8 +153,6 @@ function post(agent: Agent, url: string, body: string): Promise<string> {
     sent.end(body)
   })
 }
-
-const databaseId = (globalId: string) => Buffer.from(globalId, 'base64').toString('utf8').replace(/^\w+:/, '')
 
 process.once('message', async (task: SearchTask) => {
   const figures = await measure(task)

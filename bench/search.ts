@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type pg from 'pg'
 import { v7 as uuidv7 } from 'uuid'
 import { migrate } from '../src/db/migrate.ts'
@@ -13,6 +12,7 @@ import {
   connect,
   createDatabase,
   forkTypeScript,
+  messageOf,
   openBenchDatabase,
   providerConfig,
   providerEnv,
@@ -115,7 +115,7 @@ async function measure(
   }
   const client = forkTypeScript('search-client.ts')
   client.send(task)
-  const [figures] = (await once(client, 'message')) as [SearchFigures]
+  const figures = await messageOf<SearchFigures>(client)
   const exact = await exactAnswers(
     database.url,
     space,

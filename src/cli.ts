@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { backfill } from './cli/backfill.ts'
 import { ApiClient } from './cli/client.ts'
@@ -19,6 +20,9 @@ import { entityKinds } from './embedding/spaces.ts'
 import { QuarryError } from './errors.ts'
 import { chatFormats } from './ingest/formats/format.ts'
 import { createLogger } from './log.ts'
+
+/** Supervisors kill what has not ended ten seconds after SIGTERM. */
+const stopLimitMs = 9_000
 
 /** Exit codes: what a script may rely on. */
 const exit = { ok: 0, failed: 1, usage: 2 } as const
@@ -249,7 +253,12 @@ async function serve(
     const error = await Promise.race([app.failed, ended, ready])
     if (error) throw error
   } finally {
-    await app.stop()
+    const isStopped = app.stop().then(() => true)
+    // A statement that hangs, or a machine that is too busy: what is left is taken over as after a kill.
+    if (!(await Promise.race([isStopped, delay(stopLimitMs, false, { ref: false })]))) {
+      createLogger(config.logLevel).warn({ stopLimitMs }, 'Not all has ended; it is left as it is')
+      process.exit(signal.aborted ? exit.ok : exit.failed)
+    }
   }
 }
 

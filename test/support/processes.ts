@@ -23,9 +23,17 @@ export interface QuarryProcess extends AsyncDisposable {
   exit(): Promise<number | null>
 }
 
-/** Starts `quarry` as people do: its own process, configured by the environment alone. */
-export function startQuarry(args: readonly string[], env: Record<string, string>): QuarryProcess {
-  const child = spawn(process.execPath, [quarryBin, ...args], {
+/**
+ * Starts `quarry` as people do: its own process, configured by the environment alone.
+ * @param through a command that runs the one behind it, in its own place
+ */
+export function startQuarry(
+  args: readonly string[],
+  env: Record<string, string>,
+  through: readonly string[] = [],
+): QuarryProcess {
+  const [command = process.execPath, ...words] = [...through, process.execPath, quarryBin, ...args]
+  const child = spawn(command, words, {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -54,6 +54,8 @@ export interface DatabaseOptions {
 
 /** No statement that the API or a job waits for may wait for ever. Index builds set their own limit. */
 const statementLimitMs = 120_000
+/** A process that was suspended in the middle of a transaction must not hold up the others with its locks. */
+const idleTransactionLimitMs = 30_000
 /** PGlite answers one statement at a time: more connections only queue. */
 const embeddedPoolSize = 10
 
@@ -92,6 +94,7 @@ async function openPostgres(
     ...connection,
     max: config.poolSize,
     statement_timeout: statementLimitMs,
+    idle_in_transaction_session_timeout: idleTransactionLimitMs,
   })
   try {
     await pool.query('select 1')

@@ -91,19 +91,22 @@ const maxRetryAfterMs = 24 * 60 * 60 * 1000
 
 /**
  * How long the server asks to wait: `retry-after-ms` (Azure and OpenAI), else `Retry-After` in seconds or as HTTP date
- * (RFC 9110, 10.2.3).
- * @param now milliseconds since 1970.
+ * (RFC 9110, 10.2.3). A date is held against the server's own clock, its `Date` header: this machine's may be wrong.
+ * @param now milliseconds since 1970, for an answer without that header.
  * @returns 0 to 86,400,000 ms, or null where neither header is there and legible.
  */
 export function retryAfterMs(headers: Headers, now: number = Date.now()): number | null {
   const seconds = headers.get('retry-after')?.trim() ?? ''
+  const sentAt = headers.get('date')?.trim() ?? ''
   const wait =
     plainNumber(headers.get('retry-after-ms')?.trim() ?? '') ??
     thousandfold(plainNumber(seconds)) ??
-    // Date.parse alone reads a year out of almost anything ('soon 1'); HTTP dates have a time of day.
-    (/\d\d:\d\d:\d\d/.test(seconds) ? Date.parse(seconds) - now : Number.NaN)
+    (isDate(seconds) ? Date.parse(seconds) - (isDate(sentAt) ? Date.parse(sentAt) : now) : Number.NaN)
   return Number.isNaN(wait) ? null : Math.min(Math.max(wait, 0), maxRetryAfterMs)
 }
+
+/** Date.parse alone reads a year out of almost anything ('soon 1'); HTTP dates have a time of day. */
+const isDate = (text: string) => /\d\d:\d\d:\d\d/.test(text) && !Number.isNaN(Date.parse(text))
 
 function plainNumber(text: string): number | null {
   return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : null

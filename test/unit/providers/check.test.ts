@@ -158,6 +158,11 @@ describe('retryAfterMs', () => {
     ['milliseconds, which are more exact', { 'retry-after-ms': '120', 'retry-after': '1' }, 120],
     ['milliseconds that are illegible', { 'retry-after-ms': 'soon', 'retry-after': '1' }, 1000],
     ['a date', { 'retry-after': 'Wed, 01 May 2024 12:00:30 GMT' }, 30_000],
+    [
+      'a date, by the clock of the server',
+      { 'retry-after': 'Wed, 01 May 2024 13:00:30 GMT', date: 'Wed, 01 May 2024 13:00:00 GMT' },
+      30_000,
+    ],
     ['a date that is over', { 'retry-after': 'Wed, 01 May 2024 11:00:00 GMT' }, 0],
     ['less than nothing', { 'retry-after': '-5' }, 0],
     ['more than a day', { 'retry-after': '99999999999' }, day],

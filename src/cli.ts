@@ -17,7 +17,7 @@ import { paint, paintWarning, say, warn } from './cli/terminal.ts'
 import { watchStatus } from './cli/watch.ts'
 import { type Config, parseConfig } from './config.ts'
 import { entityKinds } from './embedding/spaces.ts'
-import { QuarryError } from './errors.ts'
+import { errorMessage, QuarryError } from './errors.ts'
 import { chatFormats } from './ingest/formats/format.ts'
 import { createLogger } from './log.ts'
 
@@ -248,16 +248,21 @@ async function serve(
   const ended = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null)))
   const { startApp } = await import('./app.ts')
   const app = await startApp({ config, log: createLogger(config.logLevel), role })
+  let failure: unknown = null
   try {
     const ready = onReady(app.url ?? '', signal).then(() => ended)
-    const error = await Promise.race([app.failed, ended, ready])
-    if (error) throw error
+    failure = await Promise.race([app.failed, ended, ready])
+    if (failure) throw failure
+  } catch (error) {
+    failure = error
+    throw error
   } finally {
     const isStopped = app.stop().then(() => true)
     // A statement that hangs, or a machine that is too busy: what is left is taken over as after a kill.
     if (!(await Promise.race([isStopped, delay(stopLimitMs, false, { ref: false })]))) {
       createLogger(config.logLevel).warn({ stopLimitMs }, 'Not all has ended; it is left as it is')
-      process.exit(signal.aborted ? exit.ok : exit.failed)
+      if (failure) warn(paint.red(errorMessage(failure)))
+      process.exit(failure ? exit.failed : exit.ok)
     }
   }
 }

@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import { PGlite } from '@electric-sql/pglite'
 import { vector } from '@electric-sql/pglite-pgvector'
 import { PGLiteSocketServer } from '@electric-sql/pglite-socket'
@@ -20,6 +21,8 @@ if (!dataDir || !process.send)
 
 const maxConnections = 64
 const closeLimitMs = 5_000
+/** How long after its owner this process may live: closing takes up to closeLimitMs. */
+const aloneLimitMs = 2 * closeLimitMs
 const errorResponse = 'E'.charCodeAt(0)
 let lock: DataLock | null = null
 let database: PGlite | null = null
@@ -46,7 +49,7 @@ async function start(folder: string): Promise<void> {
     mkdirSync(folder, { recursive: true })
     lock = await acquireLockWhenFree(folder, process.ppid)
   } catch (error) {
-    say({ type: 'refused', message: errorMessage(error) })
+    say({ type: 'refused', message: describeRefusal(folder, error) })
     process.exitCode = 1
     process.disconnect()
     return
@@ -62,6 +65,20 @@ async function start(folder: string): Promise<void> {
   server.addEventListener('error', (event) => fail((event as CustomEvent).detail))
   await server.start()
   say({ type: 'ready', socketDir })
+}
+
+function describeRefusal(folder: string, error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  switch (code) {
+    case 'EROFS':
+    case 'EACCES':
+    case 'EPERM':
+      return `The data folder ${folder} cannot be written (${code}). Make it writable for this user, or set QUARRY_DATA_DIR to another folder.`
+    case 'ENOSPC':
+      return `The data folder ${folder} cannot be opened: the disk is full (${code}). Free some space and start again; nothing stored is lost.`
+    default:
+      return errorMessage(error)
+  }
 }
 
 /**
@@ -149,4 +166,7 @@ process.on('SIGTERM', () => {})
 process.on('uncaughtException', fail)
 process.on('unhandledRejection', fail)
 
+new Worker(new URL('./embedded-watchdog.js', import.meta.url), {
+  workerData: { owner: process.ppid, limitMs: aloneLimitMs },
+}).unref()
 void start(dataDir).catch(fail)

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
@@ -23,6 +23,7 @@ const maxConnections = 64
 const closeLimitMs = 5_000
 /** How long after its owner this process may live: closing takes up to closeLimitMs. */
 const aloneLimitMs = 2 * closeLimitMs
+const leastFreeBytes = 32 * 1024 * 1024
 const errorResponse = 'E'.charCodeAt(0)
 let lock: DataLock | null = null
 let database: PGlite | null = null
@@ -54,7 +55,12 @@ async function start(folder: string): Promise<void> {
     process.disconnect()
     return
   }
-  database = await PGlite.create({ dataDir: join(folder, 'postgres'), extensions: { vector } })
+  database = await PGlite.create({ dataDir: join(folder, 'postgres'), extensions: { vector } }).catch(
+    (error) => {
+      // The engine itself does not say why.
+      throw isFull(folder) ? new Error(diskFull(errorMessage(error)), { cause: error }) : error
+    },
+  )
   for (const [name, value] of Object.entries(sessionSettings)) await database.exec(`set ${name} = '${value}'`)
   socketDir = mkdtempSync(join(tmpdir(), 'quarry-'))
   server = new PGLiteSocketServer({
@@ -120,6 +126,15 @@ function keepGroupsTogether(engine: PGlite): PGlite {
   })
 }
 
+const diskFull = (reason: string) =>
+  `the disk is full (${reason}). Free some space and start again; nothing stored is lost`
+
+/** A start needs room for its log. */
+function isFull(folder: string): boolean {
+  const { bavail, bsize } = statfsSync(folder)
+  return bavail * bsize < leastFreeBytes
+}
+
 /**
  * An error after which the engine cannot go on, among the messages of an answer: a panic, or a full disk (53100),
  * after which the next statement would hang. Format: protocol 3.0, ErrorResponse.
@@ -130,8 +145,7 @@ function fatalError(answer: Uint8Array): string | null {
     if (bytes[at] !== errorResponse) continue
     const fields = bytes.toString('utf8', at + 5, at + 1 + bytes.readUInt32BE(at + 1)).split('\0')
     const field = (code: string) => fields.find((text) => text.startsWith(code))?.slice(1)
-    if (field('C') === '53100')
-      return `the disk is full (${field('M')}). Free some space and start again; nothing stored is lost`
+    if (field('C') === '53100') return diskFull(field('M') ?? '')
     if (field('V') === 'PANIC') return field('M') ?? 'PANIC'
   }
   return null

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import fc from 'fast-check'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { ideas, importChat, writeChat } from '../support/chats.ts'
 import { type Fleet, type Member, needsPostgres, startFleet } from '../support/fleet.ts'
 import { message, tryIngest } from '../support/messages.ts'
@@ -56,70 +56,73 @@ async function expectAllThere(fleet: Fleet, imported: number): Promise<void> {
   })
 }
 
-test('Postgres restarted in the middle, cleanly, as in a crash, and by a crash of its own: nothing is lost, and nobody has to be restarted', async ({
-  skip,
-}) => {
-  needsPostgres(skip)
-  await using postgres = await startPrivatePostgres()
-  await using folder = await temporaryFolder()
-  await using fleet = await startFleet({
-    database: { kind: 'postgres', url: postgres.url, poolSize: 10 },
-    provider: { latencyMs: 50 },
-  })
-  const server = fleet.start('serve')
-  const worker = fleet.start('worker')
-  await Promise.all([server.ready, worker.ready])
-  const path = await writeChat(folder.path, 'restarts', ideas(300, 'restarts'))
-  const delivered = deliver(server)
-  const uploaded = upload(server, path)
-  for (const restart of ['fast', 'immediate', 'crash'] as const) {
-    await delay(500)
-    if (restart === 'crash') await postgres.crash()
-    else await postgres.restart(restart)
-  }
-  await Promise.all([delivered, uploaded])
-  await expectAllThere(fleet, 300)
-  for (const member of [server, worker]) expect(member.isAlive() ? '' : member.output()).toBe('')
-}, 180_000)
-
-test('connections to Postgres that are cut, refused and stalled, ten times, at random moments: nothing is lost, and nobody has to be restarted', async ({
-  skip,
-}) => {
-  needsPostgres(skip)
-  const seed = Number(process.env.QUARRY_TEST_SEED ?? randomInt(2 ** 31 - 1))
-  console.info(`cuts: QUARRY_TEST_SEED=${seed} repeats the moments of this run`)
-  const plan = fc.sample(
-    fc.record({
-      afterMs: fc.integer({ min: 50, max: 700 }),
-      how: fc.constantFrom('cut', 'cut', 'cut', 'refuse', 'stall' as const),
-      forMs: fc.integer({ min: 100, max: 1500 }),
-    }),
-    { seed, numRuns: 10, unbiased: true },
-  )
-  await using folder = await temporaryFolder()
-  await using fleet = await startFleet({ provider: { latencyMs: 50 } })
-  if (fleet.config.kind !== 'postgres') throw new Error('no Postgres')
-  await using proxy = await startTcpProxy(addressOf(fleet.config.url))
-  const env = { DATABASE_URL: through(proxy, fleet.config.url) }
-  const server = fleet.start('serve', env)
-  const worker = fleet.start('worker', env)
-  await Promise.all([server.ready, worker.ready])
-  const path = await writeChat(folder.path, 'cuts', ideas(300, 'cuts'))
-  const delivered = deliver(server)
-  const uploaded = upload(server, path)
-  for (const { afterMs, how, forMs } of plan) {
-    await delay(afterMs)
-    if (how === 'cut') {
-      proxy.cut()
-      continue
+// They wait for the most part, so they do it side by side.
+describe.concurrent('with several processes', () => {
+  test('Postgres restarted in the middle, cleanly, as in a crash, and by a crash of its own: nothing is lost, and nobody has to be restarted', async ({
+    skip,
+  }) => {
+    needsPostgres(skip)
+    await using postgres = await startPrivatePostgres()
+    await using folder = await temporaryFolder()
+    await using fleet = await startFleet({
+      database: { kind: 'postgres', url: postgres.url, poolSize: 10 },
+      provider: { latencyMs: 50 },
+    })
+    const server = fleet.start('serve')
+    const worker = fleet.start('worker')
+    await Promise.all([server.ready, worker.ready])
+    const path = await writeChat(folder.path, 'restarts', ideas(300, 'restarts'))
+    const delivered = deliver(server)
+    const uploaded = upload(server, path)
+    for (const restart of ['fast', 'immediate', 'crash'] as const) {
+      await delay(500)
+      if (restart === 'crash') await postgres.crash()
+      else await postgres.restart(restart)
     }
-    if (how === 'refuse') await proxy.refuse()
-    else proxy.stall()
-    await delay(forMs)
-    await proxy.resume()
-  }
-  await Promise.all([delivered, uploaded])
-  await expectAllThere(fleet, 300)
-  expect(proxy.wereCut).toBeGreaterThan(10)
-  for (const member of [server, worker]) expect(member.isAlive() ? '' : member.output()).toBe('')
-}, 180_000)
+    await Promise.all([delivered, uploaded])
+    await expectAllThere(fleet, 300)
+    for (const member of [server, worker]) expect(member.isAlive() ? '' : member.output()).toBe('')
+  }, 180_000)
+
+  test('connections to Postgres that are cut, refused and stalled, ten times, at random moments: nothing is lost, and nobody has to be restarted', async ({
+    skip,
+  }) => {
+    needsPostgres(skip)
+    const seed = Number(process.env.QUARRY_TEST_SEED ?? randomInt(2 ** 31 - 1))
+    console.info(`cuts: QUARRY_TEST_SEED=${seed} repeats the moments of this run`)
+    const plan = fc.sample(
+      fc.record({
+        afterMs: fc.integer({ min: 50, max: 700 }),
+        how: fc.constantFrom('cut', 'cut', 'cut', 'refuse', 'stall' as const),
+        forMs: fc.integer({ min: 100, max: 1500 }),
+      }),
+      { seed, numRuns: 10, unbiased: true },
+    )
+    await using folder = await temporaryFolder()
+    await using fleet = await startFleet({ provider: { latencyMs: 50 } })
+    if (fleet.config.kind !== 'postgres') throw new Error('no Postgres')
+    await using proxy = await startTcpProxy(addressOf(fleet.config.url))
+    const env = { DATABASE_URL: through(proxy, fleet.config.url) }
+    const server = fleet.start('serve', env)
+    const worker = fleet.start('worker', env)
+    await Promise.all([server.ready, worker.ready])
+    const path = await writeChat(folder.path, 'cuts', ideas(300, 'cuts'))
+    const delivered = deliver(server)
+    const uploaded = upload(server, path)
+    for (const { afterMs, how, forMs } of plan) {
+      await delay(afterMs)
+      if (how === 'cut') {
+        proxy.cut()
+        continue
+      }
+      if (how === 'refuse') await proxy.refuse()
+      else proxy.stall()
+      await delay(forMs)
+      await proxy.resume()
+    }
+    await Promise.all([delivered, uploaded])
+    await expectAllThere(fleet, 300)
+    expect(proxy.wereCut).toBeGreaterThan(10)
+    for (const member of [server, worker]) expect(member.isAlive() ? '' : member.output()).toBe('')
+  }, 180_000)
+})

@@ -103,6 +103,47 @@ async function expectReadOnce({ sql }: Fleet): Promise<void> {
 
 // All of them wait for the most part, for half a minute and more: they do it side by side.
 describe.concurrent('several processes', () => {
+  // The longest first: no more than five are under way at once.
+  test('that lose their provider for 30 seconds go on with everything else, and with the rest when it is back', async ({
+    skip,
+  }) => {
+    // The waits are the same on every database, and here others wait beside it.
+    needsPostgres(skip)
+    await using fleet = await startFleet()
+    await using proxy = await startTcpProxy(addressOf(fleet.provider.url))
+    const env = { OPENAI_BASE_URL: `http://${proxy.host}:${proxy.port}/v1` }
+    const server = fleet.start('serve', env)
+    const worker = fleet.start('worker', env)
+    const client = await server.client()
+    await ingest(client, ideas(readIdeas, 'down'))
+    await client.waitUntilEmbedded()
+    await proxy.refuse()
+    const down = performance.now()
+    await ingest(
+      client,
+      Array.from({ length: 1000 }, (_, n) => `meanwhile ${n}`),
+    )
+    await extractAll(server)
+    await eventually(async () =>
+      expect(
+        await fleet.sql(`select from embedding where last_error like '%cannot be reached%'`),
+      ).not.toEqual([]),
+    )
+    const { search } = await client.run(FindWordDocument, { query: 'meanwhile 77' })
+    expect(search.edges.map(({ node }) => (node as { content?: string }).content)).toContain('meanwhile 77')
+    await delay(30_000 - (performance.now() - down))
+    const [{ failed } = { failed: -1 }] = await fleet.sql<{ failed: number }>(
+      `select count(*)::int as failed from embedding where status = 'FAILED'`,
+    )
+    expect(failed).toBe(0)
+    await proxy.resume()
+    // Who was tried several times has a long wait before it by now; that it is kept is tested elsewhere.
+    await fleet.sql('update embedding set next_attempt_at = null')
+    await fleet.expectTruth(70_000)
+    await expectReadOnce(fleet)
+    expect([server.isAlive(), worker.isAlive()]).toEqual([true, true])
+  }, 180_000)
+
   test('what a killed worker had in hand, texts and a job, is taken up by another within a minute', async ({
     skip,
   }) => {
@@ -288,45 +329,5 @@ describe.concurrent('several processes', () => {
     }
     expect(sent.size).toBe(6000)
     expect([...sent].filter(([, times]) => times > 1)).toEqual([])
-  }, 180_000)
-
-  test('that lose their provider for 30 seconds go on with everything else, and with the rest when it is back', async ({
-    skip,
-  }) => {
-    // The waits are the same on every database, and here others wait beside it.
-    needsPostgres(skip)
-    await using fleet = await startFleet()
-    await using proxy = await startTcpProxy(addressOf(fleet.provider.url))
-    const env = { OPENAI_BASE_URL: `http://${proxy.host}:${proxy.port}/v1` }
-    const server = fleet.start('serve', env)
-    const worker = fleet.start('worker', env)
-    const client = await server.client()
-    await ingest(client, ideas(readIdeas, 'down'))
-    await client.waitUntilEmbedded()
-    await proxy.refuse()
-    const down = performance.now()
-    await ingest(
-      client,
-      Array.from({ length: 1000 }, (_, n) => `meanwhile ${n}`),
-    )
-    await extractAll(server)
-    await eventually(async () =>
-      expect(
-        await fleet.sql(`select from embedding where last_error like '%cannot be reached%'`),
-      ).not.toEqual([]),
-    )
-    const { search } = await client.run(FindWordDocument, { query: 'meanwhile 77' })
-    expect(search.edges.map(({ node }) => (node as { content?: string }).content)).toContain('meanwhile 77')
-    await delay(30_000 - (performance.now() - down))
-    const [{ failed } = { failed: -1 }] = await fleet.sql<{ failed: number }>(
-      `select count(*)::int as failed from embedding where status = 'FAILED'`,
-    )
-    expect(failed).toBe(0)
-    await proxy.resume()
-    // Who was tried several times has a long wait before it by now; that it is kept is tested elsewhere.
-    await fleet.sql('update embedding set next_attempt_at = null')
-    await fleet.expectTruth(70_000)
-    await expectReadOnce(fleet)
-    expect([server.isAlive(), worker.isAlive()]).toEqual([true, true])
   }, 180_000)
 })

@@ -8,8 +8,9 @@ import { createGate, type Fault, ProviderServer } from '../support/provider-serv
 import { expectTruth } from '../support/truth.ts'
 
 type Protocol = 'openai' | 'ollama'
-// What comes over the wire is the same on every database: the second protocol is tried on one.
-const protocols: Protocol[] = inject('template').engine === 'embedded' ? ['openai', 'ollama'] : ['openai']
+// What comes over the wire is the same on every database: on Postgres some of it is enough.
+const isEmbedded = inject('template').engine === 'embedded'
+const protocols: Protocol[] = isEmbedded ? ['openai', 'ollama'] : ['openai']
 const dimensions = 64
 
 const BackfillDocument = graphql(`
@@ -90,8 +91,9 @@ const wrongAnswers: [string, (protocol: Protocol) => Fault, RegExp][] = [
     always({ headers: { 'content-type': 'text/html' }, body: '<html><body>Please log in</body></html>' }),
     /found .*<html>|no JSON/,
   ],
+  ['half an answer, and then no connection', always({ end: 'reset' }), /cannot be reached|terminated|closed/],
 ]
-const wrongAnswersOfOpenAi: typeof wrongAnswers = [
+const moreWrongAnswers: typeof wrongAnswers = [
   ['vectors of zeros', vectors(Array(dimensions).fill(0)), /is zero/],
   ['NaN in base64', vectors(base64([Number.NaN, ...flat])), /NaN at position 1/],
   ['too many vectors', always({ edit: (all) => [...all, ...all.slice(0, 1)] }), /\d+ vectors for \d+ texts/],
@@ -100,7 +102,6 @@ const wrongAnswersOfOpenAi: typeof wrongAnswers = [
     always({ edit: (all) => all.map((entry) => ({ ...(entry as object), index: 1 })) }),
     /two vectors have the index 1|has the index 1, expected 0 to 0/,
   ],
-  ['half an answer, and then no connection', always({ end: 'reset' }), /cannot be reached|terminated|closed/],
   ['an error of its own (503)', always({ status: 503, body: 'no server' }), /answered 503/],
 ]
 
@@ -114,7 +115,7 @@ describe.each(protocols)('a provider (%s)', (protocol) => {
     app.provider.options.fault = () => null
   })
 
-  test.each(protocol === 'openai' ? [...wrongAnswers, ...wrongAnswersOfOpenAi] : wrongAnswers)(
+  test.each(isEmbedded && protocol === 'openai' ? [...wrongAnswers, ...moreWrongAnswers] : wrongAnswers)(
     'that answers with %s for a while spoils nothing, and all is embedded after it',
     async (name, fault, reason) => {
       const texts = manyTexts(8, `${protocol}: ${name}`)

@@ -181,7 +181,8 @@ export async function untilDone(read: Read, limitMs: number): Promise<void> {
     timeout: limitMs,
     interval: 200,
   })
-  // A job is taken out of the queue right after the transaction that ends it.
+  // A job is taken out of the queue after the transaction that ends it; where a lost connection has prevented that, by
+  // whoever takes up what nobody has in hand.
   const locked = 'select id, task_identifier from graphile_worker.jobs where locked_by is not null'
-  await vi.waitFor(async () => expect(await read(locked)).toEqual([]), { timeout: 10_000 })
+  await vi.waitFor(async () => expect(await read(locked)).toEqual([]), { timeout: limitMs, interval: 200 })
 }

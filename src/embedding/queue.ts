@@ -1,4 +1,5 @@
 import type { Sql, Transaction } from '../db/database.ts'
+import { longestRetryDelay } from '../jobs/backoff.ts'
 import type { EntityKind } from './spaces.ts'
 import { vectorArrayBytes, vectorBytes } from './vectors.ts'
 
@@ -42,7 +43,8 @@ export async function claimOwed(
     `with due as materialized (
        select e.kind, e.owner_id, e.content_hash, e.attempts from embedding e
        where e.space_id = $1 and e.status in ('PENDING', 'STALE')
-         and (e.next_attempt_at is null or e.next_attempt_at <= now())
+         and (e.next_attempt_at is null or e.next_attempt_at <= now()
+           or e.next_attempt_at > now() + ${longestRetryDelay('e.attempts - 1')})
          and (e.leased_by is null or e.leased_by not in (select id from process))
        order by e.owner_id desc limit $3 for update of e skip locked
      ), sized as (

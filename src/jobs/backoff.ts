@@ -7,4 +7,14 @@ export const maxRetries = 6
  * @param failures before this one, 0 or more
  * @returns milliseconds
  */
-export const retryDelayMs = (failures: number): number => 10_000 * 3 ** failures * (0.8 + Math.random() * 0.4)
+export const retryDelayMs = (failures: number): number =>
+  firstDelayMs * 3 ** failures * (0.8 + Math.random() * 0.4)
+
+const firstDelayMs = 10_000
+
+/**
+ * SQL: the longest that retryDelayMs() can be, as an interval, given the SQL of `failures`. Whatever is to wait longer
+ * was put off by a clock that was ahead and has been set right.
+ */
+export const longestRetryDelay = (failures: string): string =>
+  `make_interval(secs => ${(firstDelayMs * 1.2) / 1000} * 3.0 ^ (${failures}))`

@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import type { Database, Sql } from '../db/database.ts'
 import { errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
-import { requeueForgotten } from './queue.ts'
+import { bringForward, requeueForgotten } from './queue.ts'
 
 export type ProcessRole = 'server' | 'worker'
 
@@ -30,6 +30,7 @@ export async function enterProcess(
 ): Promise<ProcessRecord> {
   await clearDeadProcesses(database, database.engine === 'embedded' ? 0 : deadAfterSeconds)
   if (database.engine === 'embedded') await unlockAllJobs(database)
+  await bringForward(database)
   let id = await insertProcess(database, role)
   let workers: readonly string[] = []
 
@@ -41,6 +42,7 @@ export async function enterProcess(
     }
     await clearDeadProcesses(database, deadAfterSeconds)
     await unlockOrphans(database)
+    await bringForward(database)
     const forgotten = await requeueForgotten(database)
     if (forgotten.length > 0)
       log.warn({ jobs: forgotten }, 'Jobs that nobody worked on are in the queue again')
@@ -100,8 +102,12 @@ async function writeWorkers(sql: Sql, id: string, workerIds: readonly string[]):
   await sql.query('update process set workers = $2 where id = $1', [id, workerIds])
 }
 
-/** After a restart of the server every heartbeat is old: all get the time to beat once before any is judged. */
+/**
+ * After a restart of the server every heartbeat is old, and after its clock was set back every heartbeat is to come: all
+ * get the time to beat once before any is judged.
+ */
 async function clearDeadProcesses(sql: Sql, afterSeconds: number): Promise<void> {
+  await sql.query('update process set heartbeat_at = now() where heartbeat_at > now()')
   await sql.query(
     `delete from process
      where heartbeat_at <= now() - make_interval(secs => $1)
@@ -114,7 +120,7 @@ async function clearDeadProcesses(sql: Sql, afterSeconds: number): Promise<void>
 async function unlockOrphans(sql: Sql): Promise<void> {
   await sql.query(
     `select graphile_worker.force_unlock_workers(array_agg(distinct locked_by)) from graphile_worker.jobs
-     where locked_at <= now() - make_interval(secs => $1)
+     where locked_at not between now() - make_interval(secs => $1) and now()
        and not exists (select from process p where locked_by = any (p.workers)) having count(*) > 0`,
     [deadAfterSeconds],
   )

@@ -55,3 +55,11 @@ export async function requeueForgotten(sql: Sql): Promise<string[]> {
   )
   return rows.map(({ id }) => id)
 }
+
+/** What was put into the queue in the future was put there by a clock that has since been set back: it waits from now on. */
+export async function bringForward(sql: Sql): Promise<void> {
+  await sql.query(
+    `select graphile_worker.reschedule_jobs(array[id], run_at => now() + greatest(run_at - updated_at, interval '0'))
+     from graphile_worker.jobs where updated_at > now() and run_at > now() and locked_at is null`,
+  )
+}

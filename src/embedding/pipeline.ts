@@ -131,6 +131,9 @@ function createBatchWorker(
   /** For each claim in flight, the texts that were under way at any time since it began: what it read may be older. */
   const watches = new Set<Set<string>>()
   const flights = new Set<Flight>()
+  signal.addEventListener('abort', () => {
+    for (const { controller } of flights) controller.abort(signal.reason)
+  })
   let pausedUntil = 0
   let failuresInARow = 0
   let limitsInARow = 0
@@ -243,18 +246,12 @@ function createBatchWorker(
   async function embedPack(texts: BatchText[]): Promise<void> {
     const rows = texts.flatMap((text) => text.rows)
     const flight = { rows, controller: new AbortController() }
-    const onStop = () => flight.controller.abort(signal.reason)
-    signal.addEventListener('abort', onStop)
-    if (signal.aborted) onStop()
+    if (signal.aborted) flight.controller.abort(signal.reason)
     flights.add(flight)
-    let vectors: (Float32Array | null)[]
+    let answer: (Float32Array | null)[] | ProviderError
     const endTimer = metrics.embeddingRequests.startTimer()
     try {
-      vectors = await embedParts(provider, space.dimensions, texts, flight.controller.signal)
-      endTimer({ outcome: 'ok' })
-      failuresInARow = 0
-      limitsInARow = 0
-      badAlone = 0
+      answer = await embedParts(provider, space.dimensions, texts, flight.controller.signal)
     } catch (error) {
       if (!(error instanceof ProviderError)) {
         // Nobody needs it any more: what is still owed goes back, the rest is not this process's.
@@ -262,14 +259,20 @@ function createBatchWorker(
           return releaseRows(database, space.id, process.id, rows, null)
         throw error
       }
-      endTimer({ outcome: error.failure.toLowerCase() })
-      await settleFailure(texts, error)
-      return
+      answer = error
     } finally {
-      signal.removeEventListener('abort', onStop)
       flights.delete(flight)
     }
+    if (answer instanceof ProviderError) {
+      endTimer({ outcome: answer.failure.toLowerCase() })
+      return settleFailure(texts, answer)
+    }
+    endTimer({ outcome: 'ok' })
+    failuresInARow = 0
+    limitsInARow = 0
+    badAlone = 0
     await status.succeeded()
+    const vectors = answer
     await store(texts.flatMap((text, index) => text.rows.map((row) => toResult(row, vectors[index] ?? null))))
   }
 

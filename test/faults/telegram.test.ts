@@ -1,11 +1,8 @@
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { TestClient } from '../support/client.ts'
-import { preparedFolder } from '../support/databases.ts'
+import type { TestClient } from '../support/client.ts'
+import { startFleet } from '../support/fleet.ts'
 import type { TelegramCrashMessagesQuery } from '../support/generated/graphql.ts'
 import { graphql } from '../support/generated/index.ts'
-import { startQuarry } from '../support/processes.ts'
-import { ProviderServer } from '../support/provider-server.ts'
 import {
   postUpdate,
   type TelegramJson,
@@ -40,18 +37,7 @@ async function allMessages(client: TestClient): Promise<Map<string, string[]>> {
 }
 
 test('a server that is killed again and again loses no update that it has answered, and doubles none', async () => {
-  await using folder = await preparedFolder()
-  await using provider = await ProviderServer.start({ dimensions: 64 })
-  const env = {
-    QUARRY_DATA_DIR: join(folder.path, 'data'),
-    PORT: '0',
-    QUARRY_TELEGRAM_SECRET: telegramSecret,
-    QUARRY_EMBEDDING_PROVIDER: 'openai',
-    QUARRY_AUTO_EXTRACT: 'off',
-    OPENAI_BASE_URL: `${provider.url}/v1`,
-    OPENAI_API_KEY: 'test',
-    OPENAI_EMBEDDING_DIMENSIONS: '64',
-  }
+  await using fleet = await startFleet({ env: { QUARRY_TELEGRAM_SECRET: telegramSecret } })
   const count = 200
   const updates = Array.from({ length: count }, (_, n) => {
     const message = telegramMessage(n + 1, `Message ${n + 1}`)
@@ -82,18 +68,19 @@ test('a server that is killed again and again loses no update that it has answer
   }
 
   for (const left of [270, 100]) {
-    await using server = startQuarry(['serve'], env)
-    const [, url = ''] = await server.line(/"url":"(http:[^"]+)\/graphql"/)
-    await deliver(url, left, () => server.child.kill('SIGKILL'))
-    await server.exit()
+    const server = fleet.start('serve')
+    const { origin } = new URL((await server.client()).url)
+    let killed: Promise<void> | null = null
+    await deliver(origin, left, () => {
+      killed = server.kill()
+    })
+    await killed
   }
 
-  await using server = startQuarry(['serve'], env)
-  const [, url = ''] = await server.line(/"url":"(http:[^"]+)\/graphql"/)
-  await deliver(url, 0, () => {})
+  const client = await fleet.start('serve').client()
+  await deliver(new URL(client.url).origin, 0, () => {})
   expect(unanswered.size).toBe(0)
-  const client = new TestClient(url)
   const expected = new Map(Array.from({ length: count }, (_, n) => [String(n + 1), [`Edit ${n + 1}`]]))
   await expect.poll(() => allMessages(client), { timeout: 60_000, interval: 500 }).toEqual(expected)
-  await client.close()
+  await fleet.expectTruth(60_000)
 })

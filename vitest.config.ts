@@ -12,11 +12,15 @@ const resolve = { alias: [{ find: /^graphql$/, replacement: graphql }] }
 
 export default defineConfig({
   test: {
+    env: { NODE_OPTIONS: `--import=${new URL('test/support/quick-engine.js', import.meta.url)}` },
     // An app under test waits for its database and its clients half of the time.
     maxWorkers: Math.max(2, availableParallelism()),
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
-      { resolve, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
+      {
+        resolve,
+        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000, isolate: false },
+      },
       {
         resolve,
         test: {
@@ -24,6 +28,7 @@ export default defineConfig({
           include: ['test/integration/**/*.test.ts'],
           globalSetup: ['test/support/global-setup.ts'],
           testTimeout: 30_000,
+          isolate: false,
           hookTimeout: 60_000,
         },
       },
@@ -35,7 +40,6 @@ export default defineConfig({
           globalSetup: ['test/support/global-setup.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          fileParallelism: false,
         },
       },
       {

@@ -2,18 +2,15 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
-import { afterAll } from 'vitest'
+import { onTestFinished } from 'vitest'
 import { ZipFile } from 'yazl'
 import type { ChatFile, ChatFormat, ChatRecord, MessageDraft } from '../../../../src/ingest/formats/format.ts'
 
-const folder = await mkdtemp(join(tmpdir(), 'quarry-formats-'))
-let count = 0
-
-afterAll(() => rm(folder, { recursive: true, force: true }))
-
-/** A chat file with the content given; anything but text and bytes is written as JSON. */
+/** A chat file with the content given, as long as the test runs; anything but text and bytes is written as JSON. */
 export async function chatFile(name: string, content: unknown): Promise<ChatFile> {
-  const path = join(folder, `upload-${count++}`)
+  const folder = await mkdtemp(join(tmpdir(), 'quarry-formats-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  const path = join(folder, 'upload')
   await writeFile(
     path,
     typeof content === 'string' || Buffer.isBuffer(content) ? content : JSON.stringify(content),

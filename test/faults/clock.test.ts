@@ -33,14 +33,15 @@ test('a clock that is an hour ahead, then right, then an hour behind: nothing wa
   })
   if (extractKnowledge?.__typename !== 'ExtractKnowledgePayload')
     throw new Error('the extraction was refused')
+  await expect
+    .poll(() => fleet.sql(`select from job where state = 'QUEUED' and failures > 0`), { timeout: 20_000 })
+    .toHaveLength(1)
+  // Only now: an extraction would wait for it to be embedded.
   await ingest(client, ['to be tried again'])
   await expect
     .poll(() => fleet.sql(`select from embedding where attempts > 0 and leased_by is null`), {
       timeout: 20_000,
     })
-    .toHaveLength(1)
-  await expect
-    .poll(() => fleet.sql(`select from job where state = 'QUEUED' and failures > 0`), { timeout: 20_000 })
     .toHaveLength(1)
   expect((await ahead.stop()).code).toBe(0)
 

@@ -25,8 +25,9 @@ export async function startBackfill(server: BenchServer): Promise<string> {
 }
 
 /**
- * Messages that are owed an embedding, and that no pipeline takes up before tomorrow: what becomes of them, and when, is
- * the bench's to say. In the transaction that makes them, or they might be taken up at once.
+ * Messages that are owed an embedding, and that no pipeline takes up before tomorrow (after so many attempts, a wait of
+ * a day is believed): what becomes of them, and when, is the bench's to say. In the transaction that makes them, or they
+ * might be taken up at once.
  */
 export async function insertHeldMessages(
   client: pg.Client,
@@ -37,7 +38,7 @@ export async function insertHeldMessages(
   await client.query('begin')
   const ids = await insertMessages(client, first, count)
   await client.query(
-    `update ${partitionName(space)} set next_attempt_at = now() + interval '1 day' where owner_id = any ($1)`,
+    `update ${partitionName(space)} set next_attempt_at = now() + interval '1 day', attempts = 20 where owner_id = any ($1)`,
     [ids],
   )
   await client.query('commit')

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { Semaphore } from 'async-mutex'
 import { createBell } from '../bell.ts'
 import type { Database } from '../db/database.ts'
 import { maxRetries, retryDelayMs } from '../jobs/backoff.ts'
@@ -42,6 +43,9 @@ const pauseMinMs = 1_000
 const pauseMaxMs = 60_000
 /** So many texts in a row, each alone, that were answered wrongly: the provider is the cause, not the texts. */
 const badAnswersAlone = 3
+
+/** More lanes than requests: while one stores what it was answered, another one asks. */
+const lanesThatStore = 2
 
 export interface EmbeddingPipelineOptions {
   database: Database
@@ -88,7 +92,8 @@ export async function startEmbeddingPipeline(options: EmbeddingPipelineOptions):
     }),
   ])
   let atWork = 0
-  const lanes = Array.from({ length: options.provider.limits.maxParallelRequests }, async () => {
+  const laneCount = options.provider.limits.maxParallelRequests + lanesThatStore
+  const lanes = Array.from({ length: laneCount }, async () => {
     atWork++
     await lane().finally(() => atWork--)
   })
@@ -111,6 +116,20 @@ interface BatchText {
 }
 
 /** A request that is under way. */
+/** Ends a batch: the provider wants not to be asked for so long. */
+class LimitError extends Error {
+  override readonly cause: ProviderError
+  readonly waitMs: number
+  /** To be called when that is over: until then the request counts as one that is under way. */
+  readonly endRequest: () => void
+  constructor(cause: ProviderError, waitMs: number, endRequest: () => void) {
+    super(cause.message)
+    this.cause = cause
+    this.waitMs = waitMs
+    this.endRequest = endRequest
+  }
+}
+
 interface Flight {
   rows: OwedRow[]
   controller: AbortController
@@ -131,6 +150,8 @@ function createBatchWorker(
   /** For each claim in flight, the texts that were under way at any time since it began: what it read may be older. */
   const watches = new Set<Set<string>>()
   const flights = new Set<Flight>()
+  /** Those that may be under way at once. */
+  const requests = new Semaphore(limits.maxParallelRequests)
   signal.addEventListener('abort', () => {
     for (const { controller } of flights) controller.abort(signal.reason)
   })
@@ -185,12 +206,35 @@ function createBatchWorker(
     if (rows.length === 0) return false
     const batch = rows.map((row) => row.ownerId)
     for (const id of batch) inHand.add(id)
+    let limit: LimitError | null = null
     try {
       await settleBatch(rows, asked)
+    } catch (error) {
+      if (!(error instanceof LimitError)) throw error
+      limit = error
+      const because = { error: limit.message, delaysMs: null }
+      await releaseRows(database, space.id, process.id, rows, because).catch((lost) => {
+        hasLostLeases = true
+        error.endRequest()
+        throw lost
+      })
     } finally {
       for (const id of batch) inHand.delete(id)
     }
+    if (limit) await waitForLimit(limit, rows).finally(limit.endRequest)
     return true
+  }
+
+  /**
+   * One request less at once, for as long as asked; the answer to another one says whether that one has to wait, too. Only
+   * now, with nothing in hand: what a lane has in hand the others leave alone, and the texts of this one are the first
+   * that they find.
+   */
+  async function waitForLimit(limit: LimitError, rows: readonly OwedRow[]): Promise<void> {
+    // A lane that has nothing to do can ask for them: it was not told to wait.
+    options.onReleased()
+    await tellWaiting(limit.cause, rows, limit.waitMs)
+    await delay(limit.waitMs, undefined, { signal }).catch(() => {})
   }
 
   async function settleBatch(rows: readonly OwedRow[], asked: ReadonlySet<string>): Promise<void> {
@@ -206,7 +250,7 @@ function createBatchWorker(
       if (twins.length > 0) await settleTwins(twins)
     } catch (error) {
       // Without a database the leases cannot be given back now; they are as soon as it answers again.
-      hasLostLeases = true
+      if (!(error instanceof LimitError)) hasLostLeases = true
       throw error
     } finally {
       for (const hash of mine) underWay.delete(hash)
@@ -249,6 +293,8 @@ function createBatchWorker(
     if (signal.aborted) flight.controller.abort(signal.reason)
     flights.add(flight)
     let answer: (Float32Array | null)[] | ProviderError
+    let limit: LimitError | null = null
+    const [, endRequest] = await requests.acquire()
     const endTimer = metrics.embeddingRequests.startTimer()
     try {
       answer = await embedParts(provider, space.dimensions, texts, flight.controller.signal)
@@ -260,11 +306,14 @@ function createBatchWorker(
         throw error
       }
       answer = error
+      if (error.failure === 'RATE_LIMITED') limit = toLimit(error, endRequest)
     } finally {
       flights.delete(flight)
+      if (!limit) endRequest()
     }
     if (answer instanceof ProviderError) {
       endTimer({ outcome: answer.failure.toLowerCase() })
+      if (limit) throw limit
       return settleFailure(texts, answer)
     }
     endTimer({ outcome: 'ok' })
@@ -276,20 +325,16 @@ function createBatchWorker(
     await store(texts.flatMap((text, index) => text.rows.map((row) => toResult(row, vectors[index] ?? null))))
   }
 
+  function toLimit(error: ProviderError, endRequest: () => void): LimitError {
+    const waitMs = error.retryAfterMs ?? Math.min(pauseMinMs * 2 ** limitsInARow, pauseMaxMs)
+    limitsInARow++
+    return new LimitError(error, waitMs, endRequest)
+  }
+
+  /** @param error any but RATE_LIMITED */
   async function settleFailure(texts: BatchText[], error: ProviderError): Promise<void> {
     const rows = texts.flatMap((text) => text.rows)
     switch (error.failure) {
-      case 'RATE_LIMITED': {
-        // This lane waits as long as asked; another one's answer says whether it has to.
-        const waitMs = error.retryAfterMs ?? Math.min(pauseMinMs * 2 ** limitsInARow, pauseMaxMs)
-        limitsInARow++
-        await releaseRows(database, space.id, process.id, rows, { error: error.message, delaysMs: null })
-        // A lane that has nothing to do can ask for them: it was not told to wait.
-        options.onReleased()
-        await tellWaiting(error, rows, waitMs)
-        await delay(waitMs, undefined, { signal }).catch(() => {})
-        return
-      }
       case 'UNAUTHORIZED':
       case 'MISCONFIGURED':
         await releaseRows(database, space.id, process.id, rows, { error: error.message, delaysMs: null })

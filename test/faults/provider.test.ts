@@ -204,6 +204,17 @@ describe('in one app', () => {
     await expectTruth(app.sql)
   })
 
+  test('while one request was asked to wait (429), others embed its texts, too', async () => {
+    let asked = 0
+    app.provider.options.fault = () =>
+      asked++ === 0 ? { status: 429, headers: { 'retry-after': '30' }, body: '{}' } : null
+    await ingest(app.client, manyTexts(300, 'beside a wait'))
+    await app.client.waitUntilEmbedded()
+    const waiting = 'select from provider_status where waiting_until > now()'
+    expect(await app.sql(waiting)).toHaveLength(1)
+    await expectTruth(app.sql)
+  })
+
   test('a provider that breaks (500) over one text among 20 gets all others embedded', async () => {
     const poison = 'breaks it'
     app.provider.options.fault = ({ texts }) =>

@@ -44,8 +44,8 @@ const pauseMaxMs = 60_000
 /** So many texts in a row, each alone, that were answered wrongly: the provider is the cause, not the texts. */
 const badAnswersAlone = 3
 
-/** More lanes than requests: while one stores what it was answered, another one asks. */
-const lanesThatStore = 2
+/** More lanes than requests: while one stores what it was answered, another one asks. More of them write no faster. */
+const lanesThatStore = 1
 
 export interface EmbeddingPipelineOptions {
   database: Database

@@ -115,7 +115,6 @@ interface BatchText {
   parts: TextPart[]
 }
 
-/** A request that is under way. */
 /** Ends a batch: the provider wants not to be asked for so long. */
 class LimitError extends Error {
   override readonly cause: ProviderError
@@ -130,6 +129,7 @@ class LimitError extends Error {
   }
 }
 
+/** A request that is under way. */
 interface Flight {
   rows: OwedRow[]
   controller: AbortController

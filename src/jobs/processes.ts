@@ -28,6 +28,7 @@ export async function enterProcess(
   role: ProcessRole,
   log: Logger,
 ): Promise<ProcessRecord> {
+  await holdHeartbeats(database)
   await clearDeadProcesses(database, database.engine === 'embedded' ? 0 : deadAfterSeconds)
   if (database.engine === 'embedded') await unlockAllJobs(database)
   await bringForward(database)
@@ -40,6 +41,7 @@ export async function enterProcess(
       id = await insertProcess(database, role)
       await writeWorkers(database, id, workers)
     }
+    await holdHeartbeats(database)
     await clearDeadProcesses(database, deadAfterSeconds)
     await unlockOrphans(database)
     await bringForward(database)
@@ -102,12 +104,13 @@ async function writeWorkers(sql: Sql, id: string, workerIds: readonly string[]):
   await sql.query('update process set workers = $2 where id = $1', [id, workerIds])
 }
 
-/**
- * After a restart of the server every heartbeat is old, and after its clock was set back every heartbeat is to come: all
- * get the time to beat once before any is judged.
- */
-async function clearDeadProcesses(sql: Sql, afterSeconds: number): Promise<void> {
+/** When the clock of the database was set back, a heartbeat that is still to come would keep a dead process for as long. */
+async function holdHeartbeats(sql: Sql): Promise<void> {
   await sql.query('update process set heartbeat_at = now() where heartbeat_at > now()')
+}
+
+/** After a restart of the server every heartbeat is old: all get the time to beat once before any is judged. */
+async function clearDeadProcesses(sql: Sql, afterSeconds: number): Promise<void> {
   await sql.query(
     `delete from process
      where heartbeat_at <= now() - make_interval(secs => $1)
@@ -116,11 +119,14 @@ async function clearDeadProcesses(sql: Sql, afterSeconds: number): Promise<void>
   )
 }
 
-/** What nobody who is entered has locked was locked by one that is gone. It may have been about to enter: that takes moments. */
+/**
+ * What nobody who is entered has locked was locked by one that is gone. It may have been about to enter: that takes
+ * moments. A lock of the far future is one of a clock that was set back.
+ */
 async function unlockOrphans(sql: Sql): Promise<void> {
   await sql.query(
     `select graphile_worker.force_unlock_workers(array_agg(distinct locked_by)) from graphile_worker.jobs
-     where locked_at not between now() - make_interval(secs => $1) and now()
+     where locked_at not between now() - make_interval(secs => $1) and now() + make_interval(secs => $1)
        and not exists (select from process p where locked_by = any (p.workers)) having count(*) > 0`,
     [deadAfterSeconds],
   )

@@ -16,6 +16,7 @@ export default defineConfig({
     // An app under test waits for its database and its clients half of the time.
     maxWorkers: Math.max(2, availableParallelism()),
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
+    // isolate: false: loading all code anew for each file took longer than its tests. Faults and e2e work in other processes.
     projects: [
       {
         resolve,

@@ -101,7 +101,9 @@ async function measure(
   const queries = Array.from({ length: queryCount }, (_, index) => {
     const vector = vectors.at(size.rows + index)
     const literal = `[${vector.join(',')}]`
-    const statement = semanticStatement(space, ['MESSAGE'], noFilter, vectorBytes(vector), pageSize + 1, true)
+    const statement = semanticStatement(space, ['MESSAGE'], noFilter, vectorBytes(vector), pageSize + 1, {
+      withRows: true,
+    })
     return { text: `what is close to #${size.rows + index}`, literal, statement }
   })
   const task: SearchTask = {

@@ -27,6 +27,7 @@ import { createEmbeddingProvider } from './providers/create.ts'
 import { createQueryVectors } from './search/query-vectors.ts'
 import { createSearch } from './search/search.ts'
 import { createOperations, startOperationsServer } from './server/operations.ts'
+import { startKeepingWords } from './words/keep.ts'
 
 export interface App {
   /** Where the API listens; null in a process that only works. */
@@ -98,6 +99,8 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       log,
     })
     stops.push(() => pipeline.stop())
+    const words = await startKeepingWords(database, log)
+    stops.push(() => words.stop())
     const grouping = await startGrouping(database, space, log)
     stops.push(() => grouping.stop())
     const { rules } = config.extraction

@@ -5,6 +5,7 @@ import { type SearchFilter as Filter, noFilter } from '../search/filter.ts'
 import type { searchModes } from '../search/rank.ts'
 import { maxQueryLength, maxSearchDepth, type SearchHit, type SearchPage } from '../search/search.ts'
 import { makeSnippet } from '../search/snippet.ts'
+import type { WordQuery } from '../words/query.ts'
 import { AtomNode, AtomTypeEnum, ReviewStateEnum } from './atom.ts'
 import { builder, readGlobalId } from './builder.ts'
 import type { Context } from './context.ts'
@@ -18,7 +19,7 @@ type Row = Message | Atom | Topic
 
 interface Edge extends SearchHit {
   node: Row
-  query: string
+  words: WordQuery
 }
 
 interface Connection {
@@ -40,7 +41,8 @@ const SearchModeEnum = builder.enumType('SearchMode', {
     HYBRID: { description: 'By meaning and by words, blended.' },
     SEMANTIC: { description: 'By meaning: nearness of the embeddings.' },
     KEYWORD: {
-      description: 'By words: what holds all of them. Quotes hold words together, a minus excludes.',
+      description:
+        'By words (BM25): the rarer a word and the more of them, the better; the last one may be a beginning. Quotes require words side by side, a minus excludes them.',
     },
   } satisfies Record<(typeof searchModes)[number], { description: string }>,
 })
@@ -66,8 +68,10 @@ const SearchExplain = builder.objectRef<SearchHit>('SearchExplain').implement({
 const SearchEdge = builder.objectRef<Edge>('SearchEdge').implement({
   description: 'One hit of a search.',
   fields: (t) => ({
-    cursor: t.exposeString('cursor', {
-      description: 'Where this hit stands; give it as `after`. Valid for this very search only.',
+    cursor: t.string({
+      description:
+        'Knows what was shown up to this hit; give it as `after`. Valid for this very search only.',
+      resolve: (edge) => edge.cursor(),
     }),
     node: t.field({ type: Searchable, description: 'What was found.', resolve: (edge) => edge.node }),
     rank: t.exposeInt('rank', { description: 'Place in the whole list, from 1.' }),
@@ -84,7 +88,7 @@ const SearchEdge = builder.objectRef<Edge>('SearchEdge').implement({
       nullable: true,
       description:
         'Text round the match as HTML: words of the query in <mark>, everything else escaped. Null when there is no text.',
-      resolve: (edge) => makeSnippet(textOf(edge.node), edge.query) || null,
+      resolve: (edge) => makeSnippet(textOf(edge.node), edge.words) || null,
     }),
     explain: t.field({
       type: SearchExplain,
@@ -131,8 +135,8 @@ export const SearchConnection = builder.objectRef<Connection>('SearchConnection'
       resolve: ({ page, edges, hasPreviousPage }) => ({
         hasNextPage: page.hasNextPage,
         hasPreviousPage,
-        startCursor: edges[0]?.cursor ?? null,
-        endCursor: edges.at(-1)?.cursor ?? null,
+        startCursor: edges[0]?.cursor() ?? null,
+        endCursor: edges.at(-1)?.cursor() ?? null,
       }),
     }),
     coverage: t.field({
@@ -211,7 +215,6 @@ builder.queryField('search', (t) =>
           after: args.after ?? null,
         })
         return await toConnection(page, context, {
-          query: args.query,
           usesMeaning: mode !== 'KEYWORD',
           hasPreviousPage: Boolean(args.after),
         })
@@ -236,7 +239,7 @@ async function resolveNeighbours(
   try {
     const key = { of, kind, id, first, threshold: requireThreshold(threshold) }
     const page = await context.loaders.neighbours.load(key)
-    return await toConnection(page, context, { query: '', usesMeaning: true, hasPreviousPage: false })
+    return await toConnection(page, context, { usesMeaning: true, hasPreviousPage: false })
   } catch (error) {
     throw toQueryError(error)
   }
@@ -288,7 +291,7 @@ builder.objectField(MessageNode, 'suggestedTopics', (t) =>
 async function toConnection(
   page: SearchPage,
   context: Context,
-  search: { query: string; usesMeaning: boolean; hasPreviousPage: boolean },
+  search: { usesMeaning: boolean; hasPreviousPage: boolean },
 ): Promise<Connection> {
   const missing = page.hits.filter((hit) => hit.row === null)
   const read = await context.loaders.row.loadMany(missing.map(({ kind, id }) => ({ kind, id })))
@@ -297,7 +300,7 @@ async function toConnection(
     const node = hit.row ?? rows.get(hit.id)
     if (node instanceof Error) throw node
     // Deleted between the search and this read: no longer a hit.
-    return node ? [{ ...hit, node, query: search.query }] : []
+    return node ? [{ ...hit, node, words: page.words }] : []
   })
   return { page, edges, usesMeaning: search.usesMeaning, hasPreviousPage: search.hasPreviousPage }
 }

@@ -4,6 +4,8 @@ import type { Sql, Transaction } from '../db/database.ts'
 import type { Message, Source } from '../db/generated/prisma/client.ts'
 import { messageColumns } from '../db/rows.ts'
 import { NotFoundError } from '../errors.ts'
+import { storeWords } from '../words/store.ts'
+import { indexWords } from '../words/tokens.ts'
 import type { MessageDraft } from './formats/format.ts'
 import { type Score, scoreMessage, type TopicTerms, topicTerms } from './score.ts'
 
@@ -52,20 +54,24 @@ export async function storeMessages(
   const rows = [...latest.values()]
   const context = { now: new Date(), terms: await readTopicTerms(transaction) }
   const scores = rows.map((row) => scoreMessage(row, rules, context))
+  const indexed = rows.map((row) => indexWords(row.content))
   const [stored] = await transaction.query<{ created: number; updated: number }>(
     `with stored as (
        insert into message (id, source_id, channel, external_id, thread_id, reply_to_external_id, author, content, sent_at,
-         importance, noise)
-       select i.id, $1, i.channel, i.external_id, i.thread_id, i.reply_to, i.author, i.content, i.sent_at, i.importance, i.noise
+         importance, noise, words, word_count)
+       select i.id, $1, i.channel, i.external_id, i.thread_id, i.reply_to, i.author, i.content, i.sent_at, i.importance, i.noise,
+         i.words::tsvector, i.word_count
        from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
-           $10::real[], $11::noise[])
-         as i(id, channel, external_id, thread_id, reply_to, author, content, sent_at, importance, noise)
+           $10::real[], $11::noise[], $12::text[], $13::int[])
+         as i(id, channel, external_id, thread_id, reply_to, author, content, sent_at, importance, noise, words,
+           word_count)
        -- Two that store the same messages at once would otherwise wait for each other.
        order by i.channel, i.external_id
        on conflict (source_id, channel, external_id) do update set
          thread_id = excluded.thread_id, reply_to_external_id = excluded.reply_to_external_id,
          author = excluded.author, content = excluded.content, sent_at = excluded.sent_at,
-         importance = excluded.importance, noise = excluded.noise, updated_at = now()
+         importance = excluded.importance, noise = excluded.noise, words = excluded.words,
+         word_count = excluded.word_count, updated_at = now()
        where (message.thread_id, message.reply_to_external_id, message.author, message.content, message.sent_at)
          is distinct from
          (excluded.thread_id, excluded.reply_to_external_id, excluded.author, excluded.content, excluded.sent_at)
@@ -84,6 +90,8 @@ export async function storeMessages(
       rows.map((row) => row.sentAt),
       scores.map((score) => score.importance),
       scores.map((score) => score.noise),
+      indexed.map(({ vector }) => vector),
+      indexed.map(({ count }) => count),
     ],
   )
   const { created, updated } = stored ?? { created: 0, updated: 0 }
@@ -149,6 +157,7 @@ export async function updateMessage(
     [id, change.content, change.author],
   )
   if (!changed) throw new NotFoundError('There is no message with this id')
+  await storeWords(transaction, 'MESSAGE', [id])
   const context = { now: new Date(), terms: await readTopicTerms(transaction) }
   return storeScore(transaction, id, scoreMessage(changed, rules, context))
 }

@@ -3,6 +3,7 @@ import type { Sql, Transaction } from '../db/database.ts'
 import type { Atom, AtomType, ReviewState } from '../db/generated/prisma/client.ts'
 import { atomColumns } from '../db/rows.ts'
 import { NotFoundError } from '../errors.ts'
+import { storeWords } from '../words/store.ts'
 import type { Origin } from './topics.ts'
 
 export interface AtomFields {
@@ -33,6 +34,7 @@ export async function createAtom(
     ],
   )
   if (!atom) throw new Error('insert into atom returned no row')
+  await storeWords(transaction, 'ATOM', [atom.id])
   await setAtomTopics(transaction, atom.id, fields.topicIds)
   return atom
 }
@@ -52,6 +54,7 @@ export async function updateAtom(
     [id, change.type, change.title, change.content],
   )
   if (!atom) throw new NotFoundError('There is no atom with this id')
+  await storeWords(transaction, 'ATOM', [id])
   if (change.topicIds) await setAtomTopics(transaction, id, change.topicIds)
   return atom
 }

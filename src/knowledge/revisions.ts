@@ -2,6 +2,7 @@ import { v7 as uuidv7 } from 'uuid'
 import type { Transaction } from '../db/database.ts'
 import type { Revision } from '../db/generated/prisma/client.ts'
 import { ConflictError, NotFoundError } from '../errors.ts'
+import { storeWords } from '../words/store.ts'
 import { addCitations, type Quote } from './citations.ts'
 
 /** Values before and after; what is not named stays. */
@@ -74,6 +75,7 @@ async function applyChanges(transaction: Transaction, revision: Revision): Promi
       `update atom set title = coalesce($2, title), content = coalesce($3, content), updated_at = now() where id = $1`,
       [revision.atomId, changes.title?.to ?? null, changes.content?.to ?? null],
     )
+    await storeWords(transaction, 'ATOM', [revision.atomId])
     await addCitations(transaction, revision.atomId, changes.citations ?? [])
   }
   if (revision.topicId !== null) {
@@ -81,5 +83,6 @@ async function applyChanges(transaction: Transaction, revision: Revision): Promi
       'update topic set description = coalesce($2, description), updated_at = now() where id = $1',
       [revision.topicId, changes.description?.to ?? null],
     )
+    await storeWords(transaction, 'TOPIC', [revision.topicId])
   }
 }

@@ -3,6 +3,7 @@ import type { Sql, Transaction } from '../db/database.ts'
 import type { ProviderType, Topic } from '../db/generated/prisma/client.ts'
 import { topicColumns } from '../db/rows.ts'
 import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
+import { storeWords } from '../words/store.ts'
 import { topicKey } from './topic-key.ts'
 
 export interface TopicFields {
@@ -47,6 +48,7 @@ export async function createTopic(
     ],
   )
   if (!topic) throw nameTaken(fields.name)
+  await storeWords(transaction, 'TOPIC', [topic.id])
   // An earlier name of another topic is free to be used again.
   await transaction.query('delete from topic_alias where key = $1', [key])
   return topic
@@ -80,6 +82,7 @@ export async function updateTopic(
     [id, change.name, key, change.description, change.keywords, change.color, change.icon],
   )
   if (!topic) throw new Error(`topic ${id} is gone from under its own lock`)
+  await storeWords(transaction, 'TOPIC', [id])
   return topic
 }
 

@@ -1,4 +1,6 @@
 import type { EntityKind } from '../embedding/spaces.ts'
+import { phrase } from '../words/lexemes.ts'
+import type { WordQuery } from '../words/query.ts'
 
 /** Which rows a search looks at; a null field does not restrict. Ids are database ids. */
 export interface SearchFilter {
@@ -38,10 +40,10 @@ export class Parameters {
 
 /** What a kind's rows are called in the conditions below. */
 export const ownerTable = {
-  MESSAGE: { table: 'message', alias: 'm', words: 'search_words(m.content)' },
-  ATOM: { table: 'atom', alias: 'a', words: 'search_words(atom_text(a.title, a.content))' },
-  TOPIC: { table: 'topic', alias: 't', words: 'search_words(topic_text(t.name, t.description, t.keywords))' },
-} as const satisfies Record<EntityKind, { table: string; alias: string; words: string }>
+  MESSAGE: { table: 'message', alias: 'm' },
+  ATOM: { table: 'atom', alias: 'a' },
+  TOPIC: { table: 'topic', alias: 't' },
+} as const satisfies Record<EntityKind, { table: string; alias: string }>
 
 /** Fields that only some kinds have: setting one leaves the other kinds out. */
 const fieldsOfKind: Record<EntityKind, readonly (keyof SearchFilter)[]> = {
@@ -91,4 +93,14 @@ export function filterConditions(kind: EntityKind, filter: SearchFilter, paramet
       break
   }
   return conditions
+}
+
+/** SQL conditions: "quoted" words must be in a text, and -excluded ones must not. */
+export function wordConditions(kind: EntityKind, query: WordQuery, parameters: Parameters): string[] {
+  const words = `${ownerTable[kind].alias}.words`
+  return [
+    ...query.required.map((quoted) => `${words} @@ ${parameters.add(phrase(quoted))}::tsquery`),
+    // What has no words yet is not left out.
+    ...query.excluded.map((quoted) => `(${words} @@ ${parameters.add(phrase(quoted))}::tsquery) is not true`),
+  ]
 }

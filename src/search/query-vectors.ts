@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { poolVectors, splitText } from '../embedding/parts.ts'
 import type { EmbeddingSpace } from '../embedding/spaces.ts'
 import { vectorBytes } from '../embedding/vectors.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
@@ -8,7 +9,8 @@ const maxCached = 1000
 /** Vectors of queries, kept so that a page two or a repeated query costs no request. */
 export interface QueryVectors {
   /**
-   * The query's vector in pgvector's binary format; null if the model sees nothing to embed in it.
+   * The query's vector in pgvector's binary format, a long query's in parts like that of a long text; null if the model
+   * sees nothing to embed in it.
    * @throws ProviderError
    */
   get(query: string): Promise<Buffer | null>
@@ -20,20 +22,20 @@ export function createQueryVectors(provider: EmbeddingProvider, space: Embedding
   const underWay = new Map<string, Promise<Buffer | null>>()
 
   async function embed(query: string): Promise<Buffer | null> {
-    const tokens = provider.countTokens(query)
-    if (tokens > provider.limits.maxTokensPerText) {
-      throw new ProviderError(
-        'REFUSED',
-        `The query has about ${tokens} tokens, more than the ${provider.limits.maxTokensPerText} that ${provider.model} reads; shorten it`,
-      )
+    const parts = splitText(query, provider.limits.maxTokensPerText, (part) => provider.countTokens(part))
+    const vectors: (Float32Array | null)[] = []
+    for (let from = 0; from < parts.length; from += provider.limits.maxTextsPerRequest) {
+      const texts = parts.slice(from, from + provider.limits.maxTextsPerRequest).map(({ text }) => text)
+      vectors.push(...(await provider.embed(texts)))
     }
-    const [vector] = await provider.embed([query])
-    if (vector && vector.length !== space.dimensions) {
+    const wrong = vectors.find((part) => part && part.length !== space.dimensions)
+    if (wrong) {
       throw new ProviderError(
         'BAD_ANSWER',
-        `${provider.model} answered with ${vector.length} dimensions, not ${space.dimensions}`,
+        `${provider.model} answered with ${wrong.length} dimensions, not ${space.dimensions}`,
       )
     }
+    const vector = poolVectors(parts, vectors)
     const bytes = vector ? vectorBytes(vector) : null
     cache.set(query, { bytes })
     return bytes

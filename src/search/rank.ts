@@ -8,7 +8,7 @@ export type SearchMode = (typeof searchModes)[number]
 export interface RankedHit {
   kind: EntityKind
   id: string
-  /** What the order is by: similarity (SEMANTIC), word rank (KEYWORD) or their blend (HYBRID); 0..1. */
+  /** What the order is by: similarity (SEMANTIC), fit of the words (KEYWORD) or their blend (HYBRID); 0..1. */
   score: number
   /** 0..1, see `similarityOf`; null where the row has no vector. */
   similarity: number | null
@@ -55,7 +55,7 @@ export function rankHits(
   for (const [index, candidate] of keyword.entries()) {
     const hit = hitOf(candidate)
     hit.keywordRank = index + 1
-    hit.keywordScore = candidate.wordRank
+    hit.keywordScore = candidate.wordScore
   }
   const all = [...hits.values()]
   const meaning = scale(all.map((hit) => hit.similarity))

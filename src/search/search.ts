@@ -1,14 +1,15 @@
 import type { Sql } from '../db/database.ts'
 import type { EmbeddingSpace, EntityKind } from '../embedding/spaces.ts'
 import { InvalidInputError } from '../errors.ts'
-import { decodeCursor, encodeCursor, searchFingerprint } from './cursor.ts'
+import { noWords, parseQuery, type WordQuery } from '../words/query.ts'
+import { decodeCursor, encodeCursor, searchFingerprint, shownKey } from './cursor.ts'
 import { kindsUnderFilter, noFilter, type SearchFilter } from './filter.ts'
+import { type KeywordCandidate, keywordStatement } from './keyword.ts'
 import type { QueryVectors } from './query-vectors.ts'
-import { byScore, type RankedHit, rankHits, type SearchMode, similarityOf } from './rank.ts'
+import { type RankedHit, rankHits, type SearchMode, similarityOf } from './rank.ts'
 import {
   type Candidate,
   type FilteredCoverage,
-  keywordStatement,
   type Neighbour,
   neighboursStatement,
   readFilteredCoverage,
@@ -18,11 +19,8 @@ import {
 
 /** Pages end here: what is further down is no longer worth a reader's time, and costs more with each page. */
 export const maxSearchDepth = 500
-/**
- * Candidates of each leg that a hybrid search blends: the same on every page, because a score depends on all of them,
- * and with more candidates rows would move to pages that have been read.
- */
-const hybridDepth = maxSearchDepth
+/** Candidates of each leg that a hybrid search blends: the same on every page, because a score depends on all of them. */
+const hybridDepth = maxSearchDepth + 1
 export const maxQueryLength = 10_000
 
 export interface SearchParameters {
@@ -39,7 +37,8 @@ export interface SearchParameters {
 export interface SearchHit extends RankedHit {
   /** Position in the whole list, from 1. */
   rank: number
-  cursor: string
+  /** Grows with the rank: made where it is asked for. */
+  cursor(): string
 }
 
 export interface SearchPage {
@@ -47,6 +46,8 @@ export interface SearchPage {
   hasNextPage: boolean
   kinds: EntityKind[]
   filter: SearchFilter
+  /** What was looked for by words. */
+  words: WordQuery
 }
 
 export interface Search {
@@ -76,36 +77,66 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
 
   async function search(parameters: SearchParameters): Promise<SearchPage> {
     const query = readQuery(parameters.query)
+    const words = parseQuery(query)
     const kinds = kindsUnderFilter(parameters.kinds, parameters.filter)
     const { mode, threshold, filter, first } = parameters
     const fingerprint = searchFingerprint([query, mode, kinds, threshold, filter, space.id])
-    const after = parameters.after === null ? null : decodeCursor(parameters.after, fingerprint)
-    const depth = (after?.rank ?? 0) + first
+    const shown = parameters.after === null ? [] : decodeCursor(parameters.after, fingerprint)
+    const depth = shown.length + first
     if (depth > maxSearchDepth) {
       throw new InvalidInputError(
         `This page would end at result ${depth}; a search shows ${maxSearchDepth} at the most. Narrow it by a filter or a better query.`,
         ['after'],
       )
     }
-    if (kinds.length === 0 || query === '') return { hits: [], hasNextPage: false, kinds, filter }
+    const page = { kinds, filter, words }
+    // Quotes and exclusions are said in words: a search by meaning reads the query as it stands.
+    const meaning = mode === 'SEMANTIC' ? query.trim() : mode === 'HYBRID' ? words.meaning : ''
+    if (kinds.length === 0) return { ...page, hits: [], hasNextPage: false }
 
-    const vector = mode === 'KEYWORD' ? null : await queryVectors.get(query)
-    const limit = mode === 'HYBRID' ? hybridDepth + 1 : depth + 1
+    const vector = meaning === '' ? null : await queryVectors.get(meaning)
+    const limit = mode === 'HYBRID' ? hybridDepth : depth + 1
     // A first page by meaning shows nearly all rows that it finds; a blend or a later page leaves most of them out.
-    const withRows = mode === 'SEMANTIC' && after === null
+    const withRows = mode === 'SEMANTIC' && shown.length === 0
+    const conditions = mode === 'HYBRID' ? words : null
     const [semantic, keyword] = await Promise.all([
-      vector === null ? [] : run<Candidate>(semanticStatement(space, kinds, filter, vector, limit, withRows)),
-      mode === 'SEMANTIC' ? [] : run<Candidate>(keywordStatement(space, kinds, filter, query, vector, limit)),
+      vector === null
+        ? []
+        : run<Candidate>(
+            semanticStatement(space, kinds, filter, vector, limit, { words: conditions, withRows }),
+          ),
+      mode === 'SEMANTIC'
+        ? []
+        : byWords(kinds, filter, words, vector, limit, mode === 'HYBRID' ? 50 : depth + 1),
     ])
-    const ranked = rankHits(semantic, keyword, mode).filter(
+    const known = new Set(shown)
+    const rest = rankHits(semantic, keyword, mode).filter(
       (hit) =>
-        threshold === null || mode === 'KEYWORD' || (hit.similarity !== null && hit.similarity >= threshold),
+        !known.has(shownKey(hit.id)) &&
+        (threshold === null ||
+          mode === 'KEYWORD' ||
+          (hit.similarity !== null && hit.similarity >= threshold)),
     )
-    const rest = after ? ranked.filter((hit) => byScore(after, hit) < 0) : ranked
-    const page = toPage(rest, first, after?.rank ?? 0, fingerprint, kinds, filter)
-    // By the number of all hits, too: a scan with another limit may find a row above the cursor that it missed before,
-    // and then there is one less below.
-    return { ...page, hasNextPage: page.hasNextPage || (page.hits.length > 0 && ranked.length > depth) }
+    return { ...page, ...toPage(rest, first, shown, fingerprint) }
+  }
+
+  /** @param exact so many of the best must be the best of all */
+  async function byWords(
+    kinds: readonly EntityKind[],
+    filter: SearchFilter,
+    words: WordQuery,
+    vector: Buffer | null,
+    limit: number,
+    exact: number,
+  ): Promise<Candidate[]> {
+    if (words.terms.length === 0) return []
+    const ask = (reach: 'rare' | 'all') =>
+      run<KeywordCandidate>(keywordStatement(space, kinds, filter, words, vector, limit, reach))
+    const found = await ask('rare')
+    const last = found[exact - 1]
+    const unseen = found[0]?.unseen ?? 1
+    if (unseen === 0 || (last && last.wordScore >= unseen)) return found
+    return ask('all')
   }
 
   async function neighbours(
@@ -122,7 +153,12 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
         (row) => row.ownerId === ownerId && row.distance !== null && similarityOf(row.distance) >= threshold,
       )
       const fingerprint = searchFingerprint([of, kind, ownerId, threshold, space.id])
-      pages.set(ownerId, toPage(rankHits(near, [], 'SEMANTIC'), first, 0, fingerprint, [kind], noFilter))
+      pages.set(ownerId, {
+        kinds: [kind],
+        filter: noFilter,
+        words: noWords,
+        ...toPage(rankHits(near, [], 'SEMANTIC'), first, [], fingerprint),
+      })
     }
     return pages
   }
@@ -136,21 +172,19 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
 }
 
 function toPage(
-  ranked: RankedHit[],
+  ranked: readonly RankedHit[],
   first: number,
-  rankBefore: number,
+  shown: readonly string[],
   fingerprint: string,
-  kinds: EntityKind[],
-  filter: SearchFilter,
-): SearchPage {
+): Pick<SearchPage, 'hits' | 'hasNextPage'> {
+  const hits = ranked.slice(0, first)
+  const keys = [...shown, ...hits.map(({ id }) => shownKey(id))]
   return {
-    hits: ranked.slice(0, first).map((hit, index) => {
-      const rank = rankBefore + index + 1
-      return { ...hit, rank, cursor: encodeCursor({ score: hit.score, id: hit.id, rank }, fingerprint) }
+    hits: hits.map((hit, index) => {
+      const rank = shown.length + index + 1
+      return { ...hit, rank, cursor: () => encodeCursor(keys.slice(0, rank), fingerprint) }
     }),
     hasNextPage: ranked.length > first,
-    kinds,
-    filter,
   }
 }
 
@@ -162,5 +196,5 @@ function readQuery(query: string): string {
       ['query'],
     )
   }
-  return query.toWellFormed().replaceAll('\0', ' ').trim()
+  return query.toWellFormed().replaceAll('\0', ' ')
 }

@@ -1,7 +1,15 @@
 import type { Sql } from '../db/database.ts'
 import { rowAsJson } from '../db/rows.ts'
 import { type EmbeddingSpace, type EntityKind, indexedVector, partitionName } from '../embedding/spaces.ts'
-import { filterConditions, noFilter, ownerTable, Parameters, type SearchFilter } from './filter.ts'
+import type { WordQuery } from '../words/query.ts'
+import {
+  filterConditions,
+  noFilter,
+  ownerTable,
+  Parameters,
+  type SearchFilter,
+  wordConditions,
+} from './filter.ts'
 
 /** A row that one leg of a search found. */
 export interface Candidate {
@@ -9,8 +17,8 @@ export interface Candidate {
   id: string
   /** Cosine distance to the query, 0..2; null where the row has no vector yet. */
   distance: number | null
-  /** Rank of the words, 0..1; null where they do not match. */
-  wordRank: number | null
+  /** How well the words fit, 0..1; null where that was not asked. */
+  wordScore: number | null
   /** The row itself as JSON, where the statement was asked for it. */
   row?: Record<string, unknown> | null
 }
@@ -27,6 +35,7 @@ export interface Statement {
  * indexed expression, or the planner would leave the index; filters stand beside it, and the scan goes on until the
  * limit is reached (hnsw.iterative_scan).
  * @param vector of the query, in pgvector's binary format
+ * @param words whose quotes and exclusions hold for what is found
  * @param withRows also reads the rows that are found: one round trip to the database less
  */
 export function semanticStatement(
@@ -35,7 +44,7 @@ export function semanticStatement(
   filter: SearchFilter,
   vector: Buffer,
   limit: number,
-  withRows = false,
+  { words = null, withRows = false }: { words?: WordQuery | null; withRows?: boolean } = {},
 ): Statement {
   const parameters = new Parameters()
   const { expression, type } = indexedVector(space, 'e.vector')
@@ -44,7 +53,10 @@ export function semanticStatement(
   const count = Math.trunc(limit)
   const legs = kinds.map((kind) => {
     const { table, alias } = ownerTable[kind]
-    const conditions = filterConditions(kind, filter, parameters)
+    const conditions = [
+      ...filterConditions(kind, filter, parameters),
+      ...(words ? wordConditions(kind, words, parameters) : []),
+    ]
     const join = conditions.length > 0 ? `join ${table} ${alias} on ${alias}.id = e.owner_id` : ''
     const where = [`e.kind = '${kind}'`, 'e.vector is not null', ...conditions].join(' and ')
     return `(select '${kind}' as kind, e.owner_id as id, ${expression} <=> ${query} as distance
@@ -52,48 +64,14 @@ export function semanticStatement(
   })
   const rows = kinds.map((kind) => `when '${kind}' then ${rowAsJson(kind, 'leg.id')}`)
   return {
-    text: `select kind, leg.id, distance::float8 as distance, null as "wordRank"
+    text: `select kind, leg.id, distance::float8 as distance, null as "wordScore"
       ${withRows ? `, case kind ${rows.join(' ')} end as row` : ''}
       from (${legs.join('\nunion all\n')}) as leg order by distance, leg.id limit ${count}`,
     values: parameters.values,
     // Under a filter the best plan depends on how much it leaves.
-    ...(filter === noFilter
+    ...(filter === noFilter && !words?.required.length && !words?.excluded.length
       ? { name: `search ${space.id} ${kinds.join(' ')} ${count}${withRows ? ' rows' : ''}` }
       : {}),
-  }
-}
-
-/**
- * The best rows by words. Each also gets its distance if a vector of the query is given, so that both legs of a hybrid
- * search can be scored alike.
- */
-export function keywordStatement(
-  space: EmbeddingSpace,
-  kinds: readonly EntityKind[],
-  filter: SearchFilter,
-  words: string,
-  vector: Buffer | null,
-  limit: number,
-): Statement {
-  const parameters = new Parameters()
-  const query = `websearch_to_tsquery('simple', ${parameters.add(words)})`
-  const count = parameters.add(limit)
-  const { expression, type } = indexedVector(space, 'e.vector')
-  const distance =
-    vector === null ? 'null::float8' : `${expression} <=> ${parameters.add(vector)}::vector::${type}`
-  const legs = kinds.map((kind) => {
-    const { table, alias, words: document } = ownerTable[kind]
-    const conditions = [`${document} @@ ${query}`, ...filterConditions(kind, filter, parameters)]
-    // Normalisation 1 | 32: longer texts weigh less, and the rank lies in 0..1.
-    return `(select '${kind}'::entity_kind as kind, ${alias}.id, ts_rank_cd(${document}, ${query}, 33) as word_rank
-      from ${table} ${alias} where ${conditions.join(' and ')} order by word_rank desc, ${alias}.id limit ${count})`
-  })
-  return {
-    text: `select leg.kind, leg.id, leg.word_rank::float8 as "wordRank", (${distance})::float8 as distance
-      from (${legs.join('\nunion all\n')}) as leg
-      left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = leg.kind and e.owner_id = leg.id
-      order by leg.word_rank desc, leg.id limit ${count}`,
-    values: parameters.values,
   }
 }
 
@@ -127,7 +105,7 @@ export function neighboursStatement(
     ...conditions,
   ].join(' and ')
   return {
-    text: `select o.owner_id as "ownerId", '${kind}' as kind, n.id, n.distance::float8 as distance, null as "wordRank"
+    text: `select o.owner_id as "ownerId", '${kind}' as kind, n.id, n.distance::float8 as distance, null as "wordScore"
       from ${partitionName(space)} o cross join lateral (
         select e.owner_id as id, ${expression} <=> ${own} as distance
         from ${partitionName(space)} e ${join} where ${where} order by ${expression} <=> ${own} limit ${parameters.add(limit)}

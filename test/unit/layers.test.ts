@@ -13,6 +13,7 @@ const layers = [
   ['db'],
   ['jobs', 'providers'],
   ['embedding'],
+  ['words'],
   ['search', 'knowledge', 'conversations', 'ingest'],
   ['extraction'],
   ['graphql'],

@@ -3,22 +3,22 @@ import { expect, test } from 'vitest'
 import { byScore, rankHits, searchModes, similarityOf } from '../../../src/search/rank.ts'
 import type { Candidate } from '../../../src/search/statements.ts'
 
-function candidate(id: string, distance: number | null, wordRank: number | null = null): Candidate {
-  return { kind: 'MESSAGE', id, distance, wordRank }
+function candidate(id: string, distance: number | null, wordScore: number | null = null): Candidate {
+  return { kind: 'MESSAGE', id, distance, wordScore }
 }
 
 const rows = fc.uniqueArray(
   fc.record({
     id: fc.uuid(),
     distance: fc.option(fc.double({ min: 0, max: 2, noNaN: true })),
-    wordRank: fc.double({ min: 0, max: 1, noNaN: true }),
+    wordScore: fc.double({ min: 0, max: 1, noNaN: true }),
     legs: fc.constantFrom('semantic', 'keyword', 'both'),
   }),
   { selector: (row) => row.id, maxLength: 40 },
 )
 
 /** The legs as the database gives them: nearest first, best words first. */
-function legsOf(found: { id: string; distance: number | null; wordRank: number; legs: string }[]) {
+function legsOf(found: { id: string; distance: number | null; wordScore: number; legs: string }[]) {
   const near = (row: { distance: number | null }) => row.distance ?? 2
   return {
     semantic: found
@@ -27,8 +27,8 @@ function legsOf(found: { id: string; distance: number | null; wordRank: number; 
       .map((row) => candidate(row.id, row.distance)),
     keyword: found
       .filter((row) => row.legs !== 'semantic')
-      .sort((a, b) => b.wordRank - a.wordRank)
-      .map((row) => candidate(row.id, row.distance, row.wordRank)),
+      .sort((a, b) => b.wordScore - a.wordScore)
+      .map((row) => candidate(row.id, row.distance, row.wordScore)),
   }
 }
 
@@ -57,7 +57,7 @@ test('every found row is there once, with a score in 0..1, best first', () => {
 test('the order is the same whatever order equal rows come in', () => {
   fc.assert(
     fc.property(rows, fc.constantFrom(...searchModes), (found, mode) => {
-      const tied = found.map((row) => ({ ...row, distance: 0.5, wordRank: 0.5 }))
+      const tied = found.map((row) => ({ ...row, distance: 0.5, wordScore: 0.5 }))
       const forwards = legsOf(tied)
       const backwards = legsOf([...tied].reverse())
       expect(rankHits(forwards.semantic, forwards.keyword, mode).map((hit) => hit.id)).toEqual(

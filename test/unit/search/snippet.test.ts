@@ -1,6 +1,9 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { makeSnippet } from '../../../src/search/snippet.ts'
+import { makeSnippet as snippetOf } from '../../../src/search/snippet.ts'
+import { parseQuery } from '../../../src/words/query.ts'
+
+const makeSnippet = (text: string, query: string) => snippetOf(text, parseQuery(query))
 
 const words = fc.oneof(
   fc.string({ unit: 'grapheme', maxLength: 20 }),
@@ -56,8 +59,22 @@ test('words of the query are marked whatever their case', () => {
   )
 })
 
-test('only whole words are marked', () => {
-  expect(makeSnippet('deployment of a deploy', 'deploy')).toBe('deployment of a <mark>deploy</mark>')
+test('words are marked as they are found: by their stem, as parts of names, by the beginning that is typed', () => {
+  expect(makeSnippet('A deployment was deployed', 'deploy ')).toBe(
+    'A <mark>deployment</mark> was <mark>deployed</mark>',
+  )
+  expect(makeSnippet('getUserById in src/auth_token.ts', 'user token ')).toBe(
+    'get<mark>User</mark>ById in src/auth_<mark>token</mark>.ts',
+  )
+  expect(makeSnippet('depleted depots', 'depo')).toBe('depleted <mark>depots</mark>')
+  expect(makeSnippet('depleted depots', 'depo ')).toBe('depleted depots')
+  expect(makeSnippet('東京都', '京都')).toBe('東<mark>京都</mark>')
+})
+
+test('a long text is shown where most words of the query stand', () => {
+  const filler = 'nothing here '.repeat(40)
+  const html = makeSnippet(`needle ${filler} the needle in the haystack ${filler}`, 'needle haystack')
+  expect(html).toMatch(/^… .*the <mark>needle<\/mark> in the <mark>haystack<\/mark> .*…$/)
 })
 
 test('a long text is shown round the first match', () => {

@@ -1,0 +1,78 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { parseQuery } from '../../../src/words/query.ts'
+
+describe('a query', () => {
+  test('of plain words looks for each, the last one as a beginning, too', () => {
+    expect(parseQuery('server connections')).toEqual({
+      terms: [
+        { stem: 'server', forms: ['server'], count: 1, beginning: null },
+        { stem: 'connect', forms: ['connections'], count: 1, beginning: 'connections' },
+      ],
+      names: [],
+      required: [],
+      excluded: [],
+      hasStems: true,
+      meaning: 'server connections',
+    })
+  })
+
+  test.each(['done ', 'done.', '"done"', 'done?'])(
+    'whose last word is complete (%j) looks for no beginning',
+    (text) => {
+      expect(parseQuery(text).terms).toMatchObject([{ stem: 'done', beginning: null }])
+    },
+  )
+
+  test.each([
+    ['"connection refused" docker', [['connection', 'refused']], [], 'connection refused docker'],
+    ['say “hi there”', [['hi', 'there']], [], 'hi there say'],
+    ['proxy -docker', [], [['docker']], 'proxy'],
+    ['proxy -"unix socket"', [], [['unix', 'socket']], 'proxy'],
+    ['proxy -docker-compose.yml', [], [['docker', 'compose', 'yml']], 'proxy'],
+    ['well-known', [], [], 'well-known'],
+    ['exit code -1', [], [], 'exit code -1'],
+    ['git push --force', [], [], 'git push --force'],
+    ['5" disk', [], [], '5" disk'],
+    ['-docker', [], [], '-docker'],
+    ['-"a b"', [], [], '-"a b"'],
+    ['""', [], [], '""'],
+  ])('%j requires %j, excludes %j and means %j', (text, required, excluded, meaning) => {
+    expect(parseQuery(text)).toMatchObject({ required, excluded, meaning })
+  })
+
+  test('knows identifiers and file names as wholes', () => {
+    expect(parseQuery('auth_token in src/app.ts (ERR-1042)').names).toEqual([
+      ['auth', 'token'],
+      ['src', 'app', 'ts'],
+      ['err', '1042'],
+    ])
+  })
+
+  test('in another language has no stems', () => {
+    expect(parseQuery('warum sind die Listings nicht da').terms.map(({ stem }) => stem)).toContain('listings')
+  })
+
+  const part = fc.string({ unit: 'grapheme', maxLength: 30 })
+
+  test('is read whatever it is', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (text) => {
+        const { terms, names, required, excluded } = parseQuery(text)
+        for (const words of [...names, ...required, ...excluded]) expect(words.length).toBeGreaterThan(0)
+        for (const { forms, count } of terms) expect(count).toBeGreaterThanOrEqual(forms.length)
+      }),
+    )
+  })
+
+  test('keeps its quotes and exclusions whatever stands beside them', () => {
+    const quiet = part.map((text) => text.replace(/["“”„«»]/g, ''))
+    fc.assert(
+      fc.property(quiet, quiet, (before, after) => {
+        const { required, excluded } = parseQuery(`${before} "alpha beta" -gamma ${after}`)
+        expect(required).toContainEqual(['alpha', 'beta'])
+        expect(excluded).toContainEqual(['gamma'])
+      }),
+    )
+  })
+})

@@ -1,12 +1,17 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { describeRun, writeInto } from '../bench/report.ts'
-import { QuarryError } from '../src/errors.ts'
+import { QuarryError, SetupError } from '../src/errors.ts'
 import { documentPath, type QualityReport, toMarkdown } from './report.ts'
+import type { SearchMode } from './search.ts'
 
 /*
  * Each evaluation is a module of its own that is loaded when it is asked for, because what one needs (a model, a
  * collection) the others may not have.
  */
+
+const preparedHelp = `
+The provider is that of QUARRY_EMBEDDING_PROVIDER and its variables, as for quarry serve. What was embedded is kept in
+eval/.cache, or in databases of the server of QUARRY_EVAL_DATABASE_URL, until texts, model or migrations change.`
 
 const program = new Command('npm run eval --').description(
   'Measures how good the results are, on collections whose answers are known, and prints tables.',
@@ -52,6 +57,36 @@ program
       )
     },
   )
+
+program
+  .command('search')
+  .description('How well searches by words, by meaning and by both rank what is relevant.')
+  .argument(
+    '<folder...>',
+    'collections: folders with corpus.jsonl (id, text), queries.jsonl (id, text) and qrels.jsonl (q, d, rel)',
+  )
+  .addOption(new Option('--mode <mode>', 'only this one').choices(['KEYWORD', 'SEMANTIC', 'HYBRID']))
+  .option(
+    '--queries <ids>',
+    'also print these queries (ids with commas between them, or `all`) with their first hits, the relevant ones marked',
+  )
+  .option('--write', 'put the tables into docs/quality.md', false)
+  .addHelpText('after', preparedHelp)
+  .action(async (folders: string[], options: { mode?: SearchMode; queries?: string; write: boolean }) => {
+    const { evalSearch, searchModes } = await import('./search.ts')
+    if (options.write && options.mode)
+      throw new SetupError('--write needs all modes: leave --mode out, or --write')
+    await publish(
+      'search',
+      () =>
+        evalSearch({
+          folders,
+          modes: options.mode ? [options.mode] : searchModes,
+          queries: options.queries === 'all' ? 'all' : (options.queries?.split(',') ?? null),
+        }),
+      options.write,
+    )
+  })
 
 try {
   await program.parseAsync()

@@ -88,6 +88,17 @@ program
     )
   })
 
+program
+  .command('similarity')
+  .description('How well similarity agrees with people, and which threshold tells duplicates.')
+  .argument('<folder...>', 'collections: folders with pairs.jsonl (a, b and score, 0..5)')
+  .option('--write', 'put the tables into docs/quality.md', false)
+  .addHelpText('after', preparedHelp)
+  .action(async (folders: string[], options: { write: boolean }) => {
+    const { evalSimilarity } = await import('./similarity.ts')
+    await publish('similarity', () => evalSimilarity({ folders }), options.write)
+  })
+
 try {
   await program.parseAsync()
 } catch (error) {

@@ -8,8 +8,8 @@ describe('rank correlation', () => {
     { a: [1, 2, 3], b: [3, 2, 1], rho: -1 },
     // Without ties 1 - 6 * sum(d^2) / (n (n^2 - 1)): 1 - 6 * 4 / 60.
     { a: [1, 2, 3, 4], b: [2, 1, 4, 3], rho: 0.6 },
-    // Ranks 1.5, 1.5, 3 and 1, 2, 3: covariance 1.5, squares 1.5 and 2.
-    { a: [5, 5, 6], b: [1, 2, 3], rho: 1.5 / Math.sqrt(1.5 * 2) },
+    // Ranks 1.5, 1.5, 3, 4 and 1, 2, 3, 4: covariance 4.5, squares 4.5 and 5.
+    { a: [5, 5, 6, 7], b: [1, 2, 3, 4], rho: 4.5 / Math.sqrt(4.5 * 5) },
   ])('of $a and $b', ({ a, b, rho }) => {
     expect(spearman(a, b)).toBeCloseTo(rho, 9)
   })

@@ -38,7 +38,7 @@ export async function evalSimilarity({ folders }: EvalSimilarityOptions): Promis
     tables: [summaryTable(whole), ...whole.map(curveTable)],
     notes: [
       'Similarity as the API gives it: 1 - cosineDistance / 2. One text of a pair is stored as a message, the other one searched for by meaning in a channel that holds nothing else, so all is measured that a caller gets: parts, their mean, what the database stores.',
-      `Spearman: rank correlation with the scores of people (equal ranks shared). Duplicates: pairs with a score of ${duplicateScore} and above; found: those at and above the threshold. Where precision stays: the lowest threshold from which on it is never below ${leastPrecision}.`,
+      `Spearman: rank correlation with the scores of people (equal ranks shared). Duplicates: pairs with a score of ${duplicateScore} and above; found: those at and above the threshold. Nowhere: at no threshold that finds a pair.`,
       ...measured.map(({ note }) => note),
     ],
   }
@@ -99,7 +99,7 @@ function summaryTable(measured: readonly Measured[]): QualityTable {
       'Best F1',
       'at threshold',
       'precision, recall there',
-      `Precision stays at ${leastPrecision} from`,
+      `Precision reaches ${leastPrecision} at`,
       'recall there',
     ],
     rows: measured.map(({ name, scored }) => {

@@ -34,14 +34,8 @@ export function bestThreshold(scored: readonly Scored[]): CurvePoint {
     .reduce((best, point) => (point.f1 >= best.f1 ? point : best))
 }
 
-/** The lowest threshold at and above which precision stays at `least`; null if there is none that finds a pair. */
+/** The lowest of those thresholds whose precision is `least` at least; null if none that finds a pair has it. */
 export function preciseThreshold(scored: readonly Scored[], least: number): CurvePoint | null {
-  let lowest: CurvePoint | null = null
-  for (const threshold of steps.toReversed()) {
-    const point = judgeThreshold(scored, threshold)
-    if (point.found === 0) continue
-    if (point.precision < least) break
-    lowest = point
-  }
-  return lowest
+  const points = steps.map((threshold) => judgeThreshold(scored, threshold))
+  return points.find(({ found, precision }) => found > 0 && precision >= least) ?? null
 }

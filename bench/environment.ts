@@ -136,6 +136,7 @@ export async function startProvider(task: Partial<ProviderTask>): Promise<BenchP
     seed: 1,
     latencyMs: 0,
     prepared: 0,
+    named: {},
     refuses: false,
     limited: null,
     ...task,
@@ -153,8 +154,13 @@ export async function startProvider(task: Partial<ProviderTask>): Promise<BenchP
 }
 
 /** Starts a module of this folder in a process of its own, with a channel to it. */
-export function forkTypeScript(file: string, args: string[] = []): ChildProcess {
+export function forkTypeScript(
+  file: string,
+  args: string[] = [],
+  env: Record<string, string> = {},
+): ChildProcess {
   const child = fork(join(import.meta.dirname, file), args, {
+    env: { ...process.env, ...env },
     execArgv: ['--import', 'tsx'],
     serialization: 'advanced',
   })

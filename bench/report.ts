@@ -18,11 +18,13 @@ export interface Row {
 export interface Report {
   title: string
   rows: Row[]
+  /** Figures that are compared with each other rather than with an aim; the first row is the head. */
+  tables?: { title: string; rows: string[][] }[]
   /** What a reader needs to know to judge the figures. */
   notes: string[]
 }
 
-export function toMarkdown({ title, rows, notes }: Report): string {
+export function toMarkdown({ title, rows, tables = [], notes }: Report): string {
   const cells = rows.map((row) => [
     row.what,
     row.figure,
@@ -31,22 +33,23 @@ export function toMarkdown({ title, rows, notes }: Report): string {
     row.aim ?? '',
     row.isMet === undefined ? '' : row.isMet ? 'met' : '**missed**',
   ])
-  const table = [['What', 'Quarry', 'Beside it', 'Ratio', 'Aim', ''], ...cells]
-  const widths = [0, 1, 2, 3, 4, 5].map((column) =>
-    Math.max(3, ...table.map((row) => (row[column] ?? '').length)),
-  )
-  const line = (row: string[]) =>
-    `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`
-  const [head = [], ...body] = table
   return [
     `### ${title}`,
     '',
-    line(head),
-    line(widths.map((width) => '-'.repeat(width))),
-    ...body.map(line),
+    ...aligned([['What', 'Quarry', 'Beside it', 'Ratio', 'Aim', ''], ...cells]),
     '',
+    ...tables.flatMap((table) => [`#### ${table.title}`, '', ...aligned(table.rows), '']),
     ...notes.map((note) => `- ${note}`),
   ].join('\n')
+}
+
+/** Lines of a Markdown table that can be read as plain text, too. */
+function aligned(table: string[][]): string[] {
+  const [head = [], ...body] = table
+  const widths = head.map((_, column) => Math.max(3, ...table.map((row) => (row[column] ?? '').length)))
+  const line = (row: string[]) =>
+    `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`
+  return [line(head), line(widths.map((width) => '-'.repeat(width))), ...body.map(line)]
 }
 
 /** Where and when a figure was measured: without it, it says nothing. */

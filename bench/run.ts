@@ -44,6 +44,8 @@ const program = new Command('npm run bench --')
   .addHelpText(
     'after',
     `
+search compares with PostGraphile and LangChain, a package of their own: npm ci --prefix bench/search/others.
+
 Postgres: the server of QUARRY_BENCH_DATABASE_URL if set; it needs pgvector, and a user who may create databases.
 Otherwise scripts/postgres.sh starts one for the time of the run, durable, in bench/.postgres, on the port
 QUARRY_BENCH_PORT (54330). QUARRY_BENCH_NODE_OPTIONS is for the servers that are measured, such as

@@ -11,6 +11,7 @@ import {
   type BenchPostgres,
   connect,
   createDatabase,
+  disconnected,
   forkTypeScript,
   messageOf,
   openBenchDatabase,
@@ -19,112 +20,340 @@ import {
   startProvider,
   startServer,
 } from './environment.ts'
-import { ms, perSecond, type Report, type Row, times } from './report.ts'
-import type { SearchFigures, SearchTask } from './search-client.ts'
+import { median, ms, percent, perSecond, type Report, type Row } from './report.ts'
+import type { BareTask } from './search/bare-server.ts'
+import type { Cell, CellFigures, Figures, SearchTask, SideName } from './search/client.ts'
+import { otherVersion, requireOthers } from './search/others.ts'
+import { createLangChainView, createPostgraphileFunction } from './search/peers.ts'
+import type { PostgraphileTask } from './search/postgraphile-server.ts'
+import { ZipfTexts } from './search/texts.ts'
 import { binaryVectors, ClusteredVectors } from './vectors.ts'
 
 const queryCount = 100
 const pageSize = 10
-const sizes = [
-  { rows: 10_000, clusters: 200, aim: 2 },
-  { rows: 100_000, clusters: 1000, aim: 1.5 },
+const connections = 16
+
+interface Size {
+  rows: number
+  clusters: number
+}
+const sizes: Size[] = [
+  { rows: 10_000, clusters: 200 },
+  { rows: 100_000, clusters: 1000 },
 ]
 
-/** Search through the API beside the same statement sent by hand. */
+const filters: { name: string; channels: string[] | null }[] = [
+  { name: 'none', channels: null },
+  { name: '10 %', channels: ['#tenth'] },
+  { name: '0.1 %', channels: ['#thousandth'] },
+]
+
+/** The channel of a message: of a thousand, one is in a channel that is filtered by, a hundred are in another. */
+function channelOf(number: number): string {
+  if (number % 1000 === 0) return '#thousandth'
+  return number % 10 === 1 ? '#tenth' : `#room-${number % 8}`
+}
+
+const sideNames: Record<SideName, string> = {
+  raw: 'raw pg',
+  langchain: 'LangChain',
+  bare: 'node:http + pg',
+  postgraphile: 'PostGraphile',
+  quarry: 'Quarry',
+}
+const modeNames = { SEMANTIC: 'meaning', KEYWORD: 'words', HYBRID: 'both' } as const
+
+/** Everyone by meaning, then what only Quarry can, and last the request that asks for nothing. */
+const cells: Cell[] = [
+  ...filters.flatMap(({ channels }) =>
+    (['raw', 'langchain', 'bare', 'postgraphile', 'quarry'] as const).map(
+      (side): Cell => ({ side, mode: 'SEMANTIC', channels }),
+    ),
+  ),
+  ...(['KEYWORD', 'HYBRID'] as const).flatMap((mode) =>
+    filters.map(({ channels }): Cell => ({ side: 'quarry', mode, channels })),
+  ),
+  { side: 'quarry', mode: null, channels: null },
+]
+
+type Measured = CellFigures & Cell & { recall: number | null }
+
+/** Search through the API, beside the same search by other means over the same rows. */
 export async function benchSearch(postgres: BenchPostgres, options: { quick: boolean }): Promise<Report> {
-  const rows: Row[] = []
+  requireOthers()
+  const measured: { size: Size; cells: Measured[] }[] = []
   for (const size of options.quick ? sizes.slice(0, 1) : sizes) {
-    const { quarry, raw, empty, ratio, recall, buildMs } = await measure(postgres, size, options.quick)
-    const of = `${size.rows.toLocaleString('en')} rows`
-    rows.push(
-      {
-        what: `p50, 1 connection, ${of}`,
-        figure: ms(quarry.p50),
-        beside: `${ms(raw.p50)} raw pg`,
-        ratio: times(ratio.p50),
-        aim: `<= ${size.aim}x`,
-        isMet: ratio.p50 <= size.aim,
-      },
-      {
-        what: `p95, 1 connection, ${of}`,
-        figure: ms(quarry.p95),
-        beside: `${ms(raw.p95)} raw pg`,
-        ratio: times(ratio.p95),
-      },
-      {
-        what: `requests at 16 connections, ${of}`,
-        figure: perSecond(quarry.perSecond),
-        beside: `${perSecond(raw.perSecond)} raw pg`,
-        ratio: times(ratio.perSecond),
-      },
-      {
-        what: `recall@${pageSize}, ${of}`,
-        figure: recall.toFixed(3),
-        beside: 'exact scan',
-        aim: '>= 0.95',
-        isMet: recall >= 0.95,
-      },
-      {
-        what: `{ __typename }, ${of}`,
-        figure: `${ms(empty.p50)}, ${perSecond(empty.perSecond)}`,
-      },
-    )
-    console.error(`search, ${of}: loaded and indexed in ${Math.round(buildMs / 1000)} s`)
+    measured.push({ size, cells: await measure(postgres, size, options.quick) })
   }
   return {
-    title: 'Search by meaning, over HTTP',
-    rows,
+    title: 'Search, over HTTP',
+    rows: [
+      ...measured.flatMap(({ size, cells }) => aims(`${size.rows.toLocaleString('en')} rows`, cells)),
+      ...growth(measured),
+    ],
+    tables: measured.map(({ size, cells }) => ({
+      title: `${size.rows.toLocaleString('en')} rows`,
+      rows: [
+        [
+          'By',
+          'Filter',
+          'Who',
+          'p50, 1',
+          'p95, 1',
+          'requests, 1',
+          'p50, 16',
+          'p95, 16',
+          'requests, 16',
+          'recall@10',
+        ],
+        ...cells.map(tableRow),
+      ],
+    })),
     notes: [
-      `${queryCount} queries near clusters of the rows, none a copy of one; SEMANTIC, first ${pageSize}, each hit with similarity, id, content and author; query vectors cached.`,
-      'Raw pg: the very statement of the search, from the same client process. The two take turns; figures are medians of the rounds, ratios those of each round.',
+      `${queryCount} queries of 2 to 6 words, with vectors near clusters of the rows, none a copy of one; first ${pageSize}, each hit with similarity, id, content and author; query vectors cached. 1 and ${connections} connections.`,
+      'Filters keep the messages of a channel: 10 % or 0.1 % of the rows, spread over all clusters. Texts have 6 to 36 words of a Zipf-like vocabulary, 30 % of them words of their cluster.',
+      'raw pg: the very statement of the search, kept plan included, from the client process. node:http + pg: the same statement behind a server that only parses and writes JSON. PostGraphile: the same statement in a function. Each server is a process of its own with 10 connections to the database.',
+      `LangChain: PGVectorStore.similaritySearch in the client process, over a view of the same rows and index with the columns that it expects; ${otherVersion('@langchain/community')}, ${otherVersion('postgraphile')}.`,
+      'All take turns in rounds, there and back; figures are medians of the rounds, ratios and differences those of each round. Recall: against an exact scan under the same filter.',
       '`{ __typename }`: the same way through HTTP and GraphQL without a search.',
-      'Client, server and Postgres share the cores.',
+      'Client, servers and Postgres share the cores.',
     ],
   }
 }
 
-async function measure(
-  postgres: BenchPostgres,
-  size: (typeof sizes)[number],
-  quick: boolean,
-): Promise<SearchFigures & { recall: number; buildMs: number }> {
+const over = (rounds: readonly Figures[], field: keyof Figures) => median(rounds.map((round) => round[field]))
+
+/** The median over the rounds of what a comparison of two cells in one round gives. */
+const compared = (
+  one: readonly Figures[],
+  other: readonly Figures[],
+  compare: (a: Figures, b: Figures) => number,
+): number =>
+  median(
+    one.flatMap((figures, round) => {
+      const beside = other[round]
+      return beside ? [compare(figures, beside)] : []
+    }),
+  )
+
+function tableRow({ side, mode, channels, alone, loaded, recall }: Measured): string[] {
+  return [
+    mode === null ? '{ __typename }' : modeNames[mode],
+    mode === null ? '' : (filters.find((filter) => filter.channels === channels)?.name ?? ''),
+    sideNames[side],
+    ms(over(alone, 'p50')),
+    ms(over(alone, 'p95')),
+    perSecond(over(alone, 'perSecond')),
+    ms(over(loaded, 'p50')),
+    ms(over(loaded, 'p95')),
+    perSecond(over(loaded, 'perSecond')),
+    recall === null ? '' : recall.toFixed(3),
+  ]
+}
+
+/** What was promised, for one size. */
+function aims(of: string, measured: readonly Measured[]): Row[] {
+  const find = (side: SideName, mode: Cell['mode'], channels: string[] | null) => {
+    const cell = measured.find(
+      (cell) => cell.side === side && cell.mode === mode && cell.channels === channels,
+    )
+    if (!cell) throw new Error(`nothing was measured for ${side} ${mode}`)
+    return cell
+  }
+  const rows = filters.flatMap(({ name, channels }): Row[] => {
+    const quarry = find('quarry', 'SEMANTIC', channels)
+    const [raw, bare, postgraphile] = (['raw', 'bare', 'postgraphile'] as const).map((side) =>
+      find(side, 'SEMANTIC', channels),
+    ) as [Measured, Measured, Measured]
+    const above = compared(quarry.alone, raw.alone, (a, b) => a.p50 - b.p50)
+    const ratio = (other: Measured) =>
+      compared(quarry.loaded, other.loaded, (a, b) => a.perSecond / b.perSecond)
+    const filter = name === 'none' ? of : `${of}, filter ${name}`
+    return [
+      {
+        what: `meaning, p50, ${filter}`,
+        figure: ms(over(quarry.alone, 'p50')),
+        beside: `${ms(over(raw.alone, 'p50'))} raw pg`,
+        ratio: `${above < 0 ? '' : '+'}${above.toFixed(2)} ms`,
+        aim: '<= +0.5 ms',
+        isMet: above <= 0.5,
+      },
+      {
+        what: `meaning, requests, ${filter}`,
+        figure: perSecond(over(quarry.loaded, 'perSecond')),
+        beside: `${perSecond(over(postgraphile.loaded, 'perSecond'))} PostGraphile`,
+        ratio: percent(ratio(postgraphile)),
+        aim: '> 100 %',
+        isMet: ratio(postgraphile) > 1,
+      },
+      {
+        what: `meaning, requests, ${filter}`,
+        figure: perSecond(over(quarry.loaded, 'perSecond')),
+        beside: `${perSecond(over(bare.loaded, 'perSecond'))} node:http + pg`,
+        ratio: percent(ratio(bare)),
+        aim: '>= 60 %',
+        isMet: ratio(bare) >= 0.6,
+      },
+      {
+        what: `recall@${pageSize}, ${filter}`,
+        figure: quarry.recall?.toFixed(3) ?? '',
+        beside: 'exact scan',
+        aim: '>= 0.97',
+        isMet: (quarry.recall ?? 0) >= 0.97,
+      },
+    ]
+  })
+  const hybrid = filters.map(({ name, channels }): Row => {
+    const p95 = over(find('quarry', 'HYBRID', channels).alone, 'p95')
+    return {
+      what: `both, p95, ${name === 'none' ? of : `${of}, filter ${name}`}`,
+      figure: ms(p95),
+      aim: '<= 25 ms',
+      isMet: p95 <= 25,
+    }
+  })
+  return [...rows, ...hybrid]
+}
+
+/** How the cost of a search grows with the rows: the same figure of each size, one after another. */
+function growth(measured: readonly { size: Size; cells: readonly Measured[] }[]): Row[] {
+  const [least] = measured
+  if (!least || measured.length < 2) return []
+  return (['SEMANTIC', 'KEYWORD', 'HYBRID'] as const).map((mode): Row => {
+    const p50s = measured.map(({ cells }) => {
+      const cell = cells.find(
+        (cell) => cell.side === 'quarry' && cell.mode === mode && cell.channels === null,
+      )
+      return cell ? over(cell.alone, 'p50') : Number.NaN
+    })
+    const logs = measured.map(({ size }) => Math.log(size.rows) / Math.log(least.size.rows))
+    return {
+      what: `${modeNames[mode]}, p50 at ${measured.map(({ size }) => size.rows.toLocaleString('en')).join(', ')} rows`,
+      figure: p50s.map(ms).join(', '),
+      beside: `${logs.map((log) => ms(log * (p50s[0] ?? Number.NaN))).join(', ')} as log n`,
+    }
+  })
+}
+
+async function measure(postgres: BenchPostgres, size: Size, quick: boolean): Promise<Measured[]> {
   const seed = size.rows
   const vectors = new ClusteredVectors({ clusters: size.clusters, seed })
-  await using database = await createDatabase(postgres)
-  await using provider = await startProvider({ clusters: size.clusters, seed })
-  const started = performance.now()
-  const space = await prepare(database.url, providerConfig(provider.url), size.rows, vectors)
-  const buildMs = performance.now() - started
-
-  await using server = await startServer({ DATABASE_URL: database.url, ...providerEnv(provider.url) })
+  const texts = new ZipfTexts(vectors, seed)
   // Numbers behind those of the rows: vectors of the same clusters that no row has.
   const queries = Array.from({ length: queryCount }, (_, index) => {
-    const vector = vectors.at(size.rows + index)
-    const literal = `[${vector.join(',')}]`
-    const statement = semanticStatement(space, ['MESSAGE'], noFilter, vectorBytes(vector), pageSize + 1, {
-      withRows: true,
-    })
-    return { text: `what is close to #${size.rows + index}`, literal, statement }
+    const number = size.rows + index
+    return { number, text: texts.query(number), vector: vectorBytes(vectors.at(number)) }
+  })
+  await using database = await createDatabase(postgres)
+  await using provider = await startProvider({
+    clusters: size.clusters,
+    seed,
+    named: Object.fromEntries(queries.map(({ text, number }) => [text, number])),
+  })
+  const started = performance.now()
+  const space = await prepare(database.url, providerConfig(provider.url), size.rows, vectors, texts)
+  const seconds = Math.round((performance.now() - started) / 1000)
+  console.error(`search, ${size.rows.toLocaleString('en')} rows: loaded and indexed in ${seconds} s`)
+  const { statement, filtered } = await preparePeers(database.url, space, queries)
+
+  await using quarry = await startServer({ DATABASE_URL: database.url, ...providerEnv(provider.url) })
+  await using bare = await startPeer<BareTask>('search/bare-server.ts', {
+    databaseUrl: database.url,
+    vectors: Object.fromEntries(queries.map(({ text, vector }) => [text, vector])),
+    statement,
+    filtered,
+    pageSize,
+  })
+  await using postgraphile = await startPeer<PostgraphileTask>('search/postgraphile-server.ts', {
+    databaseUrl: database.url,
   })
   const task: SearchTask = {
-    graphqlUrl: `${new URL(server.url).origin}/graphql`,
+    urls: {
+      quarry: `${new URL(quarry.url).origin}/graphql`,
+      bare: bare.url,
+      postgraphile: `${postgraphile.url}/graphql`,
+    },
     databaseUrl: database.url,
-    queries: queries.map(({ text, statement }) => ({ text, values: statement.values })),
-    statement: queries[0]?.statement.text ?? '',
-    rounds: quick ? 3 : 9,
-    loadMs: quick ? 1000 : 2000,
-    connections: 16,
+    queries: queries.map(({ text, vector }) => ({ text, vector })),
+    statement,
+    filtered,
+    cells,
+    pageSize,
+    rounds: quick ? 3 : 7,
+    measureMs: quick ? 200 : 1000,
+    connections,
   }
-  const client = forkTypeScript('search-client.ts')
+  const client = forkTypeScript('search/client.ts')
   client.send(task)
-  const figures = await messageOf<SearchFigures>(client)
-  const exact = await exactAnswers(
-    database.url,
-    space,
-    queries.map(({ literal }) => literal),
-  )
-  const hits = figures.found.flatMap((found, index) => found.filter((id) => exact[index]?.has(id)))
-  return { ...figures, recall: hits.length / (queryCount * pageSize), buildMs }
+  const figures = await messageOf<CellFigures[]>(client)
+  const exact = new Map<string[] | null, Set<string>[]>()
+  for (const { channels } of filters) {
+    exact.set(
+      channels,
+      await exactAnswers(
+        database.url,
+        space,
+        queries.map(({ vector }) => vector),
+        channels,
+      ),
+    )
+  }
+  return cells.map((cell, index) => {
+    const result = figures[index]
+    if (!result) throw new Error(`nothing was measured for ${cell.side}`)
+    const recall = cell.mode === 'SEMANTIC' ? recallOf(result.found, exact.get(cell.channels) ?? []) : null
+    return { ...cell, ...result, recall }
+  })
+}
+
+/** The share (0..1) of the true nearest rows that was found. */
+function recallOf(found: readonly string[][], exact: readonly Set<string>[]): number {
+  const wanted = exact.reduce((sum, ids) => sum + ids.size, 0)
+  const hits = found.flatMap((ids, query) => ids.filter((id) => exact[query]?.has(id)))
+  return hits.length / wanted
+}
+
+/** What the others need beside the rows, and the statements that are sent by hand. */
+async function preparePeers(
+  url: string,
+  space: EmbeddingSpace,
+  queries: readonly { text: string; vector: Buffer }[],
+): Promise<Pick<SearchTask, 'statement' | 'filtered'>> {
+  const [query] = queries
+  if (!query) throw new Error('no queries')
+  // Of any channels: only the text counts.
+  const onChannels = { ...noFilter, channels: [] }
+  const statementOf = (filter: typeof noFilter, withRows: boolean) =>
+    semanticStatement(space, ['MESSAGE'], filter, query.vector, pageSize + 1, withRows)
+  const client = await connect(url)
+  try {
+    await createLangChainView(client, space)
+    await createPostgraphileFunction(
+      client,
+      queries,
+      statementOf(noFilter, false),
+      statementOf(onChannels, false),
+      pageSize,
+    )
+  } finally {
+    await client.end()
+  }
+  const { text, name } = statementOf(noFilter, true)
+  const filtered = statementOf(onChannels, true)
+  return {
+    statement: { text, ...(name === undefined ? {} : { name }) },
+    filtered: { text: filtered.text, ...(filtered.name === undefined ? {} : { name: filtered.name }) },
+  }
+}
+
+async function startPeer<Task extends object>(
+  file: string,
+  task: Task,
+): Promise<AsyncDisposable & { url: string }> {
+  const child = forkTypeScript(file, [], { NODE_ENV: 'production' })
+  child.send(task)
+  const { url } = await messageOf<{ url: string }>(child)
+  return { url, [Symbol.asyncDispose]: () => disconnected(child) }
 }
 
 /** A migrated database with messages and their vectors; the index built over them as at a start of Quarry. */
@@ -133,6 +362,7 @@ async function prepare(
   config: Parameters<typeof createEmbeddingProvider>[0],
   rows: number,
   vectors: ClusteredVectors,
+  texts: ZipfTexts,
 ): Promise<EmbeddingSpace> {
   const database = await openBenchDatabase(url)
   const provider = createEmbeddingProvider(config)
@@ -148,7 +378,7 @@ async function prepare(
       [partitionName(space)],
     )
     for (const { name } of indexes) await client.query(`drop index ${name}`)
-    await load(client, space, rows, vectors)
+    await load(client, space, rows, vectors, texts)
     await ensureActiveSpace(database, provider, log)
     await client.query('vacuum analyze message')
     await client.query(`vacuum analyze ${partitionName(space)}`)
@@ -192,6 +422,7 @@ async function load(
   space: EmbeddingSpace,
   count: number,
   vectors: ClusteredVectors,
+  texts: ZipfTexts,
 ): Promise<void> {
   const sourceId = uuidv7()
   const elementType = await vectorType(client)
@@ -201,13 +432,14 @@ async function load(
   for (let first = 0; first < count; first += batch) {
     const numbers = Array.from({ length: Math.min(batch, count - first) }, (_, index) => first + index)
     const ids = numbers.map(() => uuidv7())
+    const contents = numbers.map((number) => texts.message(number))
     await client.query(
       // Grouped already: the server would spend the time of the measurement on it.
       `insert into message (id, source_id, channel, external_id, author, content, sent_at, conversation_id)
-       select m.id, $1, '#room-' || m.number % 10, m.number::text, 'person-' || m.number % 50, m.content,
+       select m.id, $1, m.channel, m.number::text, 'person-' || m.number % 50, m.content,
          timestamptz '2026-01-01' + m.number * interval '30 seconds', m.id
-       from unnest($2::uuid[], $3::int[], $4::text[]) as m(id, number, content)`,
-      [sourceId, ids, numbers, numbers.map(messageText)],
+       from unnest($2::uuid[], $3::int[], $4::text[], $5::text[]) as m(id, number, channel, content)`,
+      [sourceId, ids, numbers, numbers.map(channelOf), contents],
     )
     await client.query(
       `insert into ${partitionName(space)} (space_id, kind, owner_id, status, content_hash, embedded_at, vector)
@@ -216,7 +448,7 @@ async function load(
       [
         space.id,
         ids,
-        numbers.map(messageText),
+        contents,
         binaryVectors(
           numbers.map((number) => vectors.at(number)),
           elementType,
@@ -238,16 +470,22 @@ export async function vectorType(client: pg.Client): Promise<number> {
 }
 
 /** The true nearest rows, found without the index. */
-async function exactAnswers(url: string, space: EmbeddingSpace, literals: string[]): Promise<Set<string>[]> {
+async function exactAnswers(
+  url: string,
+  space: EmbeddingSpace,
+  vectors: readonly Buffer[],
+  channels: string[] | null,
+): Promise<Set<string>[]> {
   const client = await connect(url)
   try {
     await client.query('set enable_indexscan = off')
     const answers: Set<string>[] = []
-    for (const literal of literals) {
+    for (const vector of vectors) {
       const { rows } = await client.query<{ id: string }>(
-        `select owner_id as id from ${partitionName(space)} where kind = 'MESSAGE'
-         order by vector <=> $1::vector limit $2`,
-        [literal, pageSize],
+        `select m.id from ${partitionName(space)} e join message m on m.id = e.owner_id
+         where e.kind = 'MESSAGE' and ($3::text[] is null or m.channel = any ($3))
+         order by e.vector <=> $1::vector limit $2`,
+        [vector, pageSize, channels],
       )
       answers.push(new Set(rows.map(({ id }) => id)))
     }

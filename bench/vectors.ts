@@ -37,6 +37,14 @@ export class ClusteredVectors {
     if (centre) add(vector, centre, 1)
     return unit(vector)
   }
+
+  /** Which of the clusters a number belongs to, from 0. */
+  clusterOf(number: number): number {
+    const random = randomNumbers(Math.imul(this.#seed ^ (number + 1), 0x9e3779b1))
+    // What `at` draws before it draws the cluster.
+    for (let drawn = 0; drawn < dimensions; drawn++) random()
+    return Math.floor(random() * this.#centres.length)
+  }
 }
 
 /** Mulberry32: numbers in 0..1, the same for the same seed on every machine. */

@@ -75,18 +75,56 @@ function endWithUs(child: ChildProcess): void {
 /** A new, empty database; `await using` drops it. */
 export async function createDatabase(server: BenchPostgres): Promise<AsyncDisposable & { url: string }> {
   const name = `quarry_bench_${randomBytes(4).toString('hex')}`
-  const admin = async (statement: string) => {
-    const client = new pg.Client({ connectionString: server.url })
-    await client.connect()
-    await client.query(statement).finally(() => client.end())
-  }
-  await admin(`create database ${name}`)
-  const url = new URL(server.url)
-  url.pathname = `/${name}`
+  await administer(server, `create database ${name}`)
   return {
-    url: url.href,
-    [Symbol.asyncDispose]: () => admin(`drop database if exists ${name} with (force)`),
+    url: urlOf(server, name),
+    [Symbol.asyncDispose]: async () => {
+      await administer(server, `drop database if exists ${name} with (force)`)
+    },
   }
+}
+
+export interface KeptDatabase extends AsyncDisposable {
+  url: string
+  /** Whether it was filled by an earlier run. */
+  isComplete: boolean
+  /** To be called when it is filled: before, the next run makes it anew. */
+  complete(): Promise<void>
+}
+
+/** A database that outlives the run, for rows that take minutes to load; what an interrupted run has left is dropped. */
+export async function keepDatabase(server: BenchPostgres, name: string): Promise<KeptDatabase> {
+  const marker = 'complete'
+  const [found] = await administer<{ comment: string | null }>(
+    server,
+    `select shobj_description(oid, 'pg_database') as comment from pg_database where datname = '${name}'`,
+  )
+  const isComplete = found?.comment === marker
+  if (!isComplete) {
+    await administer(server, `drop database if exists ${name} with (force)`)
+    await administer(server, `create database ${name}`)
+  }
+  return {
+    url: urlOf(server, name),
+    isComplete,
+    complete: async () => {
+      await administer(server, `comment on database ${name} is '${marker}'`)
+    },
+    [Symbol.asyncDispose]: async () => {},
+  }
+}
+
+async function administer<Row extends object>(server: BenchPostgres, statement: string): Promise<Row[]> {
+  const client = new pg.Client({ connectionString: server.url })
+  await client.connect()
+  const { rows } = await client.query<Row>(statement).finally(() => client.end())
+  return rows
+}
+
+function urlOf(server: BenchPostgres, database: string): string {
+  const url = new URL(server.url)
+  url.pathname = `/${database}`
+  return url.href
 }
 
 /** A connection with the settings that Quarry's own have, so that both meet the same plans. */

@@ -39,12 +39,13 @@ const program = new Command('npm run bench --')
     },
   )
   .option('--write', 'put the tables into docs/benchmarks.md', false)
-  .option('--large', 'import a million messages, too (takes minutes)', false)
+  .option('--large', 'import and search a million messages, too (takes minutes)', false)
   .option('--quick', 'fewer rounds and rows: to try the bench itself, not to believe', false)
   .addHelpText(
     'after',
     `
-search compares with PostGraphile and LangChain, a package of their own: npm ci --prefix bench/search/others.
+search compares with PostGraphile and LangChain, a package of their own: npm ci --prefix bench/search/others. Its million
+rows (--large) are loaded once: their database stays on the server, in bench/.postgres unless another one is given.
 
 Postgres: the server of QUARRY_BENCH_DATABASE_URL if set; it needs pgvector, and a user who may create databases.
 Otherwise scripts/postgres.sh starts one for the time of the run, durable, in bench/.postgres, on the port

@@ -347,7 +347,7 @@ async function preparePeers(
   // Of any channels: only the text counts.
   const onChannels = { ...noFilter, channels: [] }
   const statementOf = (filter: typeof noFilter, withRows: boolean) =>
-    semanticStatement(space, ['MESSAGE'], filter, query.vector, pageSize + 1, withRows)
+    semanticStatement(space, ['MESSAGE'], filter, query.vector, pageSize + 1, { withRows })
   const client = await connect(url)
   try {
     await createLangChainView(client, space)

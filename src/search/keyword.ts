@@ -10,7 +10,7 @@ const b = 0.75
 /** What the very form of a word adds to its stem. */
 const formWorth = 0.3
 /** What a word is worth that only begins like the one that is being typed. */
-const prefixWorth = 0.5
+const prefixWorth = 0.3
 /** What a name of several words adds to them where it stands whole. */
 const nameWorth = 1
 /** Rare words are counted when they are asked for; no further than this. */
@@ -41,6 +41,8 @@ interface Clue {
   alternative: string | null
   /** The word whose frequency is kept, if it is one. */
   word: string | null
+  /** Of a beginning: the clue of the whole word. */
+  whole: string | null
   worth: number
 }
 
@@ -51,22 +53,18 @@ function cluesOf({ terms, names }: WordQuery): Clue[] {
       const worth = Math.sqrt(count)
       const others = forms.filter((form) => form !== stem)
       const alternative = others.length > 0 ? others.map(lexeme).join(' | ') : null
+      const whole = lexeme(stem)
       return [
-        { match: lexeme(stem), alternative, word: stem, worth },
-        ...others.map((form) => clue(lexeme(form), form, worth * formWorth)),
-        ...(beginning === null ? [] : [clue(`${lexeme(beginning)}:*`, null, worth * prefixWorth)]),
+        { ...plain, match: whole, alternative, word: stem, worth },
+        ...others.map((form) => ({ ...plain, match: lexeme(form), word: form, worth: worth * formWorth })),
+        ...(beginning === null ? [] : [{ ...plain, match: `${lexeme(beginning)}:*`, whole, worth }]),
       ]
     }),
-    ...names.map((words) => clue(phrase(words), null, nameWorth)),
+    ...names.map((words) => ({ ...plain, match: phrase(words), worth: nameWorth })),
   ]
 }
 
-const clue = (match: string, word: string | null, worth: number): Clue => ({
-  match,
-  alternative: null,
-  word,
-  worth,
-})
+const plain = { alternative: null, word: null, whole: null }
 
 /**
  * The best rows by words, by BM25. Each also gets its distance if a vector of the query is given, so that both legs of
@@ -86,7 +84,7 @@ export function keywordStatement(
   const clues = cluesOf(query)
   const column = (field: keyof Clue, type: string) =>
     `${parameters.add(clues.map((each) => each[field]))}::${type}[]`
-  const asked = `unnest(${column('match', 'tsquery')}, ${column('alternative', 'tsquery')}, ${column('word', 'text')}, ${column('worth', 'float8')})`
+  const asked = `unnest(${column('match', 'tsquery')}, ${column('alternative', 'tsquery')}, ${column('word', 'text')}, ${column('whole', 'tsquery')}, ${column('worth', 'float8')})`
   const count = parameters.add(limit)
   const { expression, type } = indexedVector(space, 'e.vector')
   const distance =
@@ -109,7 +107,8 @@ export function keywordStatement(
     return `(select '${kind}'::entity_kind as kind, ${alias}.id, (
         select sum(q.worth * ${k1 + 1} * (1 - damping / (damping
           + greatest(occurrences(${words}, q.match), occurrences(${words}, q.alternative)))))
-        from clue q, lateral (select s.fixed + s.by_length * ${alias}.word_count as damping) as d) as score
+        from clue q, lateral (select s.fixed + s.by_length * ${alias}.word_count as damping) as d
+        where q.whole is null or not ${words} @@ q.whole) as score
       from ${table} ${alias}, length_of s
       where s.kind = '${kind}' and ${conditions.join(' and ')} order by score desc nulls last, ${alias}.id limit ${count})`
   })
@@ -117,12 +116,13 @@ export function keywordStatement(
     text: `with length_of as materialized (
         select kind, ${k1 * (1 - b)} as fixed, ${k1 * b} / average_length as by_length from word_statistics
       ), counted as materialized (
-        select a.match, a.alternative, a.worth,
+        select a.match, a.alternative, a.whole, a.worth,
           coalesce((select documents from word_frequency where word = a.word), ${counted})::float8 as documents
-        from ${asked} as a(match, alternative, word, worth)
+        from ${asked} as a(match, alternative, word, whole, worth)
       ), clue as materialized (
-        select match, alternative, worth * ln(1 + (greatest(total - documents, 0) + 0.5) / (documents + 0.5)) as worth
-        from counted, (select sum(documents)::float8 as total from word_statistics) as all_texts
+        select match, alternative, whole, worth * ln(1 + (greatest(total - documents, 0) + 0.5) / (documents + 0.5))
+          * case when exists (select from counted o where o.match = c.whole and o.documents > 0) then ${prefixWorth} else 1 end as worth
+        from counted c, (select sum(documents)::float8 as total from word_statistics) as all_texts
       ), ordered as materialized (
         select *, ${k1 + 1} * sum(worth) over (order by worth, match::text) as up_to_here, max(worth) over () as most from clue
       ), looked_up as materialized (

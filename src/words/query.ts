@@ -7,9 +7,9 @@ export interface WordQuery {
   terms: Term[]
   /** Identifiers and file names, of several words each: a text that has one whole stands above one with its parts. */
   names: string[][]
-  /** "Quoted": a text must have each, word beside word. */
+  /** "Quoted": a text must have each, word beside word. None in prose, see `maxTyped`. */
   required: string[][]
-  /** -excluded: a text must have none, word beside word. */
+  /** -excluded: a text must have none, word beside word. None in prose. */
   excluded: string[][]
   /** Whether the words of a text are compared by their stems, too: the query is English. */
   hasStems: boolean
@@ -40,8 +40,16 @@ export const noWords: WordQuery = {
 
 /** More words than these say nothing more: the first ones count. */
 const maxTerms = 64
+/**
+ * With more words beside its quotes and minuses than a person types into a search field, a query is prose, or a log that
+ * was pasted: its quotes quote somebody and its minuses are options of a command. Held strictly, they would leave
+ * nothing to be found.
+ */
+const maxTyped = 12
 
 const quotePattern = /(?<exclude>(?<=^|\s)-)?["“„«]\s*(?<quoted>[^"“”„«»]*[^"“”„«»\s])\s*["“”»]/gu
+/** What joins the words of an identifier or a file name. A hyphen between letters alone is only a compound's. */
+const namePattern = /[\p{L}\p{N}\p{M}](?:[^\s\p{L}\p{N}\p{M}\-'’,;!?()]+[\p{L}\p{N}]|-\p{N})|\p{N}-\p{L}/u
 const exclusionPattern = /(?<=^|\s)-(?=[\p{L}"“„«])\S+/gu
 
 /**
@@ -64,9 +72,10 @@ export function parseQuery(text: string): WordQuery {
     excluded.push(words)
     return ' '
   })
-  const isOnlyExclusions = required.length === 0 && wordsOf(rest).length === 0
+  const beside = wordsOf(rest).length
   // What is to be left out of nothing was meant to be found.
-  if (isOnlyExclusions) return { ...readWords(text, []), required: [], excluded: [] }
+  const isOnlyExclusions = required.length === 0 && beside === 0
+  if (isOnlyExclusions || beside > maxTyped) return { ...readWords(text, []), required: [], excluded: [] }
   return { ...readWords(rest, quotes), required, excluded }
 }
 
@@ -75,7 +84,8 @@ function readWords(text: string, quoted: readonly string[]): Omit<WordQuery, 're
   const all = [...quoted, text].join(' ')
   const tokens = tokenize(all, 'searched')
   const hasStems = isEnglish(tokens.map(({ word }) => word))
-  const last = /[\p{L}\p{N}\p{M}]$/u.test(text) ? tokens.at(-1) : undefined
+  const isBeingTyped = /[\p{L}\p{N}\p{M}]$/u.test(text) && tokens.length <= maxTyped
+  const last = isBeingTyped ? tokens.at(-1) : undefined
   const terms = new Map<string, Term>()
   for (const token of tokens) {
     const { word } = token
@@ -90,8 +100,9 @@ function readWords(text: string, quoted: readonly string[]): Omit<WordQuery, 're
     terms: [...terms.values()].slice(0, maxTerms),
     names: all
       .split(/\s+/)
+      .filter((run) => namePattern.test(run))
       .map(wordsOf)
-      .filter((words) => words.length > 1)
+      .filter((words) => words.length > 1 && words.some((word) => word.length > 1))
       .slice(0, maxTerms),
     hasStems,
     meaning: all.replace(/\s+/g, ' ').trim(),

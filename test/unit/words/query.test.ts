@@ -49,11 +49,25 @@ describe('a query', () => {
     ])
   })
 
+  test.each(['well-known facts', 'e.g. this, i.e. that', 'one,two', "don't", 'zero-one'])(
+    'of ordinary words (%j) has no names',
+    (text) => {
+      expect(parseQuery(text).names).toEqual([])
+    },
+  )
+
+  test('that is prose is compared as it stands: its quotes and minuses are no operators', () => {
+    const prose =
+      'after the update somebody wrote that "nothing works" when they ran npm install -g and then rm -rf everything again'
+    expect(parseQuery(prose)).toMatchObject({ required: [], excluded: [], meaning: prose })
+  })
+
   test('in another language has no stems', () => {
     expect(parseQuery('warum sind die Listings nicht da').terms.map(({ stem }) => stem)).toContain('listings')
   })
 
-  const part = fc.string({ unit: 'grapheme', maxLength: 30 })
+  // No more words than a person types: see the test of prose.
+  const part = fc.string({ unit: 'grapheme', maxLength: 12 })
 
   test('is read whatever it is', () => {
     fc.assert(

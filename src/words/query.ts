@@ -5,9 +5,12 @@ import { isLoneCharacter, stemOf, tokenize } from './tokens.ts'
 export interface WordQuery {
   /** Each raises the score of a text that has it. */
   terms: Term[]
-  /** Identifiers and file names, of several words each: a text that has one whole stands above one with its parts. */
+  /**
+   * Identifiers, file names and quotes of prose, of several words each: a text that has one whole stands above one with
+   * its parts.
+   */
   names: string[][]
-  /** "Quoted": a text must have each, word beside word. None in prose, see `maxTyped`. */
+  /** "Quoted": a text must have each, word beside word. None in prose. */
   required: string[][]
   /** -excluded: a text must have none, word beside word. None in prose. */
   excluded: string[][]
@@ -41,11 +44,12 @@ export const noWords: WordQuery = {
 /** More words than these say nothing more: the first ones count. */
 const maxTerms = 64
 /**
- * With more words beside its quotes and minuses than a person types into a search field, a query is prose, or a log that
- * was pasted: its quotes quote somebody and its minuses are options of a command. Held strictly, they would leave
- * nothing to be found.
+ * With more words than a person types into a search field, a query is prose, or a log that was pasted: its quotes quote
+ * somebody and its minuses are options of a command. Held strictly, they would leave nothing to be found.
  */
 const maxTyped = 12
+/** So does one that quotes a sentence, its comma or full stop inside. */
+const spokenPattern = /[\p{L}\p{N}'’][,.?!…]+\s*$/u
 
 const quotePattern = /(?<exclude>(?<=^|\s)-)?["“„«]\s*(?<quoted>[^"“”„«»]*[^"“”„«»\s])\s*["“”»]/gu
 /** What joins the words of an identifier or a file name. A hyphen between letters alone is only a compound's. */
@@ -59,11 +63,17 @@ export function parseQuery(text: string): WordQuery {
   const required: string[][] = []
   const excluded: string[][] = []
   const quotes: string[] = []
+  const names: string[][] = []
+  let isSpoken = false
   let rest = text.replace(quotePattern, (whole, _exclude, _quoted, _at, _text, groups) => {
     const words = wordsOf(groups.quoted)
     if (words.length === 0) return whole
     ;(groups.exclude ? excluded : required).push(words)
-    if (!groups.exclude) quotes.push(groups.quoted)
+    if (!groups.exclude) {
+      quotes.push(groups.quoted)
+      if (words.length > 1) names.push(words)
+      isSpoken ||= spokenPattern.test(groups.quoted)
+    }
     return ' '
   })
   rest = rest.replace(exclusionPattern, (whole) => {
@@ -73,9 +83,13 @@ export function parseQuery(text: string): WordQuery {
     return ' '
   })
   const beside = wordsOf(rest).length
+  const isProse = runsOf(text) > maxTyped || (isSpoken && beside > 0)
   // What is to be left out of nothing was meant to be found.
   const isOnlyExclusions = required.length === 0 && beside === 0
-  if (isOnlyExclusions || beside > maxTyped) return { ...readWords(text, []), required: [], excluded: [] }
+  if (isOnlyExclusions || isProse) {
+    const plain = readWords(text, [])
+    return { ...plain, names: [...names, ...plain.names].slice(0, maxTerms), required: [], excluded: [] }
+  }
   return { ...readWords(rest, quotes), required, excluded }
 }
 
@@ -84,7 +98,7 @@ function readWords(text: string, quoted: readonly string[]): Omit<WordQuery, 're
   const all = [...quoted, text].join(' ')
   const tokens = tokenize(all, 'searched')
   const hasStems = isEnglish(tokens.map(({ word }) => word))
-  const isBeingTyped = /[\p{L}\p{N}\p{M}]$/u.test(text) && tokens.length <= maxTyped
+  const isBeingTyped = /[\p{L}\p{N}\p{M}]$/u.test(text) && runsOf(all) <= maxTyped
   const last = isBeingTyped ? tokens.at(-1) : undefined
   const terms = new Map<string, Term>()
   for (const token of tokens) {
@@ -109,4 +123,6 @@ function readWords(text: string, quoted: readonly string[]): Omit<WordQuery, 're
   }
 }
 
+/** Words as spaces part them. */
+const runsOf = (text: string) => text.split(/\s+/).filter((run) => /[\p{L}\p{N}]/u.test(run)).length
 const wordsOf = (text: string) => tokenize(text, 'searched').map(({ word }) => word)

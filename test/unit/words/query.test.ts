@@ -59,7 +59,16 @@ describe('a query', () => {
   test('that is prose is compared as it stands: its quotes and minuses are no operators', () => {
     const prose =
       'after the update somebody wrote that "nothing works" when they ran npm install -g and then rm -rf everything again'
-    expect(parseQuery(prose)).toMatchObject({ required: [], excluded: [], meaning: prose })
+    expect(parseQuery(prose)).toMatchObject({
+      names: [['nothing', 'works']],
+      required: [],
+      excluded: [],
+      meaning: prose,
+    })
+  })
+
+  test.each(['"it is down," she said', 'he asked “why now?” again'])('quotes somebody: %j', (text) => {
+    expect(parseQuery(text)).toMatchObject({ required: [], meaning: text })
   })
 
   test('in another language has no stems', () => {

@@ -1,13 +1,13 @@
 import type { Database, Sql, Transaction } from '../db/database.ts'
 import { SetupError } from '../errors.ts'
 import type { Logger } from '../log.ts'
-import type { EmbeddingProvider, ProviderType } from '../providers/provider.ts'
+import type { Calibration, EmbeddingProvider, ProviderType } from '../providers/provider.ts'
 
 export const entityKinds = ['MESSAGE', 'ATOM', 'TOPIC'] as const
 export type EntityKind = (typeof entityKinds)[number]
 
 /** One model at one dimension: vectors are comparable only inside one space. */
-export interface EmbeddingSpace {
+export interface EmbeddingSpace extends Calibration {
   id: number
   provider: Uppercase<ProviderType>
   model: string
@@ -45,9 +45,11 @@ export async function ensureActiveSpace(
   return space
 }
 
+const spaceColumns = `id, provider, model, dimensions, state, meaning_share::float8 as "meaningShare", duplicate::float8 as duplicate`
+
 export async function findActiveSpace(sql: Sql): Promise<EmbeddingSpace | null> {
   const [space] = await sql.query<EmbeddingSpace>(
-    `select id, provider, model, dimensions, state from embedding_space where state = 'ACTIVE'`,
+    `select ${spaceColumns} from embedding_space where state = 'ACTIVE'`,
   )
   return space ?? null
 }
@@ -60,9 +62,15 @@ async function createActiveSpace(database: Database, provider: EmbeddingProvider
     const other = await findActiveSpace(transaction)
     if (other) return other
     const [space] = await transaction.query<EmbeddingSpace>(
-      `insert into embedding_space (provider, model, dimensions, state) values ($1, $2, $3, 'ACTIVE')
-       returning id, provider, model, dimensions, state`,
-      [provider.type.toUpperCase(), provider.model, dimensions],
+      `insert into embedding_space (provider, model, dimensions, state, meaning_share, duplicate)
+       values ($1, $2, $3, 'ACTIVE', $4, $5) returning ${spaceColumns}`,
+      [
+        provider.type.toUpperCase(),
+        provider.model,
+        dimensions,
+        provider.calibration.meaningShare,
+        provider.calibration.duplicate,
+      ],
     )
     if (!space) throw new Error('insert into embedding_space returned no row')
     await createPartition(transaction, space)

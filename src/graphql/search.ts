@@ -42,7 +42,7 @@ const SearchModeEnum = builder.enumType('SearchMode', {
     SEMANTIC: { description: 'By meaning: nearness of the embeddings.' },
     KEYWORD: {
       description:
-        'By words (BM25): the rarer a word and the more of them, the better; the last one may be a beginning. Quotes require words side by side, a minus excludes them.',
+        'By words (BM25): the rarer a word and the more of them, the better; the last one may be a beginning. Quotes require words side by side, a minus excludes them; in prose (more than twelve words, or a quote that ends in a comma or a full stop) they do neither.',
     },
   } satisfies Record<(typeof searchModes)[number], { description: string }>,
 })
@@ -61,6 +61,11 @@ const SearchExplain = builder.objectRef<SearchHit>('SearchExplain').implement({
     keywordScore: t.exposeFloat('keywordScore', {
       nullable: true,
       description: 'How well the words fit, 0..1. Null if the search by words did not bring it up.',
+    }),
+    relatedScore: t.exposeFloat('relatedScore', {
+      nullable: true,
+      description:
+        'How well it fits words that the best hits have and others do not, 0..1. Null outside HYBRID and behind the best hundred.',
     }),
   }),
 })
@@ -270,10 +275,13 @@ for (const [kind, node] of [
       description: `The ${noun}s that say the same, nearest first, without this one. Empty until it is embedded.`,
       args: {
         first: t.arg.int({ defaultValue: 5, description: `How many, 1..${pageSize.max}.` }),
-        threshold: t.arg.float({ defaultValue: 0.95, description: 'Least similarity, 0..1.' }),
+        threshold: t.arg.float({
+          description:
+            'Least similarity, 0..1. Unless given, that from which on two texts say the same to the embedding model.',
+        }),
       },
       resolve: (row, { first, threshold }, context) =>
-        resolveNeighbours(kind, kind, row.id, first ?? 5, threshold ?? 0.95, context),
+        resolveNeighbours(kind, kind, row.id, first ?? 5, threshold ?? context.space.duplicate, context),
     }),
   )
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { EmbeddingLimits, EmbeddingProvider } from './provider.ts'
+import { defaultCalibration, type EmbeddingLimits, type EmbeddingProvider } from './provider.ts'
 import { type Advice, estimateTokens, type HttpFailure, RemoteEmbeddings } from './remote.ts'
 
 export interface OllamaProviderOptions {
@@ -59,6 +59,8 @@ export class OllamaProvider implements EmbeddingProvider {
     })
     this.#url = ollamaUrl(baseUrl, 'embed')
   }
+
+  readonly calibration = defaultCalibration
 
   get knownDimensions(): number | null {
     return this.#dimensions

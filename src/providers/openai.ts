@@ -1,7 +1,12 @@
 import type { OpenAI } from 'openai'
 import { z } from 'zod'
 import { SetupError } from '../errors.ts'
-import { type EmbeddingLimits, type EmbeddingProvider, ProviderError } from './provider.ts'
+import {
+  defaultCalibration,
+  type EmbeddingLimits,
+  type EmbeddingProvider,
+  ProviderError,
+} from './provider.ts'
 import { type Advice, estimateTokens, type HttpFailure, RemoteEmbeddings } from './remote.ts'
 
 export interface OpenAiProviderOptions {
@@ -94,6 +99,8 @@ export class OpenAiProvider implements EmbeddingProvider {
       advice: (answer) => this.#advice(answer),
     })
   }
+
+  readonly calibration = defaultCalibration
 
   get knownDimensions(): number | null {
     return this.#dimensions

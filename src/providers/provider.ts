@@ -15,6 +15,17 @@ export interface EmbeddingLimits {
   maxParallelRequests: number
 }
 
+/** How far similarities of a model (1 - cosineDistance / 2) can be trusted: a space keeps it from its making on. */
+export interface Calibration {
+  /** Share of meaning in a hybrid score, 0..1: the better the model finds texts beside their words, the more. */
+  meaningShare: number
+  /** From this similarity on, two texts say the same. */
+  duplicate: number
+}
+
+/** Between what models do for which it was measured. */
+export const defaultCalibration: Calibration = { meaningShare: 0.4, duplicate: 0.95 }
+
 /** Something that turns texts into vectors. One per process and model; owns its threads and connections. */
 export interface EmbeddingProvider {
   readonly type: ProviderType
@@ -22,6 +33,7 @@ export interface EmbeddingProvider {
   readonly limits: EmbeddingLimits
   /** Length of the vectors, where configuration or the model's name says it; else null until a first answer. */
   readonly knownDimensions: number | null
+  readonly calibration: Calibration
   /** Length of the vectors. Asks the provider (by embedding one word) only where configuration does not say. */
   dimensions(signal?: AbortSignal): Promise<number>
   /** Tokens of a text in this model: exact for `local`, an estimate that errs on the high side elsewhere. */

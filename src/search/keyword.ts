@@ -1,12 +1,11 @@
 import { type EmbeddingSpace, type EntityKind, indexedVector, partitionName } from '../embedding/spaces.ts'
 import { lexeme, phrase } from '../words/lexemes.ts'
 import type { WordQuery } from '../words/query.ts'
+import { leastTrusted } from '../words/statistics.ts'
+import { dampingOf, k1 } from './bm25.ts'
 import { filterConditions, ownerTable, Parameters, type SearchFilter, wordConditions } from './filter.ts'
 import type { Statement } from './statements.ts'
 
-/** Of BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009). */
-const k1 = 1.2
-const b = 0.75
 /** What the very form of a word adds to its stem. */
 const formWorth = 0.3
 /** What a word is worth that only begins like the one that is being typed. */
@@ -20,6 +19,14 @@ const maxCounted = 5_000
  * only counted in those that are found: the sum of what they can be worth, as a share of what the rarest word is.
  */
 const commonShare = 0.8
+
+/**
+ * So many texts are scored at the most because of words that are looked up in all texts: more would take longer than
+ * anybody waits, and words in so many say little.
+ */
+const maxScored = 10_000
+/** Words in more texts than that are looked up in about so many of the newest. */
+const newestScored = 2_500
 
 /** A text that has words of the query. */
 export interface KeywordCandidate {
@@ -64,12 +71,16 @@ function cluesOf({ terms, names }: WordQuery): Clue[] {
   ]
 }
 
+const firstId = '00000000-0000-0000-0000-000000000000'
 const plain = { alternative: null, word: null, whole: null }
 
 /**
  * The best rows by words, by BM25. Each also gets its distance if a vector of the query is given, so that both legs of
  * a hybrid search can be scored alike.
- * @param reach 'rare' looks up texts by the rarer words only: exact down to the score `unseen`
+ * @param limit of each kind
+ * @param reach 'rare' looks up texts by the rarer words only: exact down to the score `unseen`. 'all' looks up the rest,
+ * too; words that are in more than `maxScored` texts in the newest ones only
+ * @param total of all kinds
  */
 export function keywordStatement(
   space: EmbeddingSpace,
@@ -79,6 +90,7 @@ export function keywordStatement(
   vector: Buffer | null,
   limit: number,
   reach: 'rare' | 'all',
+  total = limit,
 ): Statement {
   const parameters = new Parameters()
   const clues = cluesOf(query)
@@ -95,47 +107,61 @@ export function keywordStatement(
         `(select count(*) from (select from ${table} where words @@ a.match limit ${maxCounted}) as c)`,
     )
     .join(' + ')
-  const isLookedUp = reach === 'all' ? 'true' : `up_to_here > ${commonShare} * most`
+  const isBearable = `texts_up_to_here <= ${maxScored}`
+  const isLookedUp = reach === 'all' ? isBearable : `${isBearable} and up_to_here > ${commonShare} * most`
+  const matchOf = (clues: string) =>
+    `string_agg(concat_ws(' | ', match::text, alternative::text), ' | ') filter (where ${clues})::tsquery`
   const legs = kinds.map((kind) => {
     const { table, alias } = ownerTable[kind]
     const words = `${alias}.words`
+    const among =
+      reach === 'rare'
+        ? `${words} @@ (select match from looked_up)`
+        : `(${words} @@ (select match from looked_up) or ${words} @@ (select common from looked_up) and ${alias}.id >= coalesce(
+            (select id from ${table} order by id desc offset (select newest from looked_up) limit 1), '${firstId}'))`
     const conditions = [
-      `${words} @@ (select match from looked_up)`,
+      among,
       ...filterConditions(kind, filter, parameters),
       ...wordConditions(kind, query, parameters),
     ]
-    return `(select '${kind}'::entity_kind as kind, ${alias}.id, (
+    // The inner query stands for itself (offset 0): its damping is computed once, not for each clue.
+    return `(select '${kind}'::entity_kind as kind, text.id, (
         select sum(q.worth * ${k1 + 1} * (1 - damping / (damping
-          + greatest(occurrences(${words}, q.match), occurrences(${words}, q.alternative)))))
-        from clue q, lateral (select s.fixed + s.by_length * ${alias}.word_count as damping) as d
-        where q.whole is null or not ${words} @@ q.whole) as score
-      from ${table} ${alias}, length_of s
-      where s.kind = '${kind}' and ${conditions.join(' and ')} order by score desc nulls last, ${alias}.id limit ${count})`
+          + greatest(occurrences(text.words, q.match), occurrences(text.words, q.alternative)))))
+        from clue q where q.whole is null or not text.words @@ q.whole) as score
+      from (
+        select ${alias}.id, ${words}, ${dampingOf(kind, `${alias}.word_count`)} as damping
+        from ${table} ${alias} where ${conditions.join(' and ')} offset 0
+      ) as text order by score desc nulls last, text.id limit ${count})`
   })
   return {
-    text: `with length_of as materialized (
-        select kind, ${k1 * (1 - b)} as fixed, ${k1 * b} / average_length as by_length from word_statistics
+    text: `with all_texts as materialized (
+        select sum(documents)::float8 as total from word_statistics
       ), counted as materialized (
         select a.match, a.alternative, a.whole, a.worth,
-          coalesce((select documents from word_frequency where word = a.word), ${counted})::float8 as documents
-        from ${asked} as a(match, alternative, word, whole, worth)
+          coalesce((select f.documents from word_frequency f
+            where f.word = a.word and f.documents >= ${leastTrusted('total')}), ${counted})::float8 as documents
+        from ${asked} as a(match, alternative, word, whole, worth), all_texts
       ), clue as materialized (
-        select match, alternative, whole, worth * ln(1 + (greatest(total - documents, 0) + 0.5) / (documents + 0.5))
+        select match, alternative, whole, documents, worth * ln(1 + (greatest(total - documents, 0) + 0.5) / (documents + 0.5))
           * case when exists (select from counted o where o.match = c.whole and o.documents > 0) then ${prefixWorth} else 1 end as worth
-        from counted c, (select sum(documents)::float8 as total from word_statistics) as all_texts
+        from counted c, all_texts
       ), ordered as materialized (
-        select *, ${k1 + 1} * sum(worth) over (order by worth, match::text) as up_to_here, max(worth) over () as most from clue
+        select *, ${k1 + 1} * sum(worth) over (order by worth, match::text) as up_to_here, max(worth) over () as most,
+          sum(documents) over (order by documents, match::text) as texts_up_to_here
+        from clue
       ), looked_up as materialized (
-        select string_agg(concat_ws(' | ', match::text, alternative::text), ' | ') filter (where ${isLookedUp})::tsquery as match,
+        select ${matchOf(isLookedUp)} as match, ${matchOf(`not (${isLookedUp})`)} as common,
           coalesce(max(up_to_here) filter (where not (${isLookedUp})), 0) as unseen,
+          ceil(${newestScored} * max(total) / nullif(sum(documents) filter (where not (${isLookedUp})), 0))::bigint as newest,
           max(up_to_here) as total
-        from ordered
+        from ordered, all_texts
       )
       select leg.kind, leg.id, (leg.score / l.total)::float8 as "wordScore", (l.unseen / l.total)::float8 as unseen,
         (${distance})::float8 as distance
       from (${legs.join('\nunion all\n')}) as leg cross join looked_up l
       left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = leg.kind and e.owner_id = leg.id
-      order by leg.score desc nulls last, leg.id limit ${count}`,
+      order by leg.score desc nulls last, leg.id limit ${parameters.add(total)}`,
     values: parameters.values,
   }
 }

@@ -6,10 +6,21 @@ import { decodeCursor, encodeCursor, searchFingerprint, shownKey } from './curso
 import { kindsUnderFilter, noFilter, type SearchFilter } from './filter.ts'
 import { type KeywordCandidate, keywordStatement } from './keyword.ts'
 import type { QueryVectors } from './query-vectors.ts'
-import { type RankedHit, rankHits, type SearchMode, similarityOf } from './rank.ts'
+import {
+  addRelated,
+  blend,
+  blendDepth,
+  type RankedHit,
+  rankLeg,
+  type SearchMode,
+  sharesOf,
+  similarityOf,
+} from './rank.ts'
+import { learners, type RelatedScore, relatedStatement } from './related.ts'
 import {
   type Candidate,
   type FilteredCoverage,
+  isRestricted,
   type Neighbour,
   neighboursStatement,
   readFilteredCoverage,
@@ -19,8 +30,10 @@ import {
 
 /** Pages end here: what is further down is no longer worth a reader's time, and costs more with each page. */
 export const maxSearchDepth = 500
-/** Candidates of each leg that a hybrid search blends: the same on every page, because a score depends on all of them. */
-const hybridDepth = maxSearchDepth + 1
+/** Rows of each kind and leg behind those that a hybrid search blends: pages may end so far down. */
+const deepestLeg = maxSearchDepth + 1
+/** So many of the best by words must be the best of all. */
+const exactWords = 50
 export const maxQueryLength = 10_000
 
 export interface SearchParameters {
@@ -95,22 +108,14 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
     if (kinds.length === 0) return { ...page, hits: [], hasNextPage: false }
 
     const vector = meaning === '' ? null : await queryVectors.get(meaning)
-    const limit = mode === 'HYBRID' ? hybridDepth : depth + 1
-    // A first page by meaning shows nearly all rows that it finds; a blend or a later page leaves most of them out.
-    const withRows = mode === 'SEMANTIC' && shown.length === 0
-    const conditions = mode === 'HYBRID' ? words : null
-    const [semantic, keyword] = await Promise.all([
-      vector === null
-        ? []
-        : run<Candidate>(
-            semanticStatement(space, kinds, filter, vector, limit, { words: conditions, withRows }),
-          ),
-      mode === 'SEMANTIC'
-        ? []
-        : byWords(kinds, filter, words, vector, limit, mode === 'HYBRID' ? 50 : depth + 1),
-    ])
     const known = new Set(shown)
-    const rest = rankHits(semantic, keyword, mode).filter(
+    const ranked =
+      mode === 'SEMANTIC'
+        ? await byMeaning(kinds, filter, vector, depth + 1, shown.length === 0)
+        : mode === 'KEYWORD'
+          ? rankLeg(await byWords(kinds, filter, words, null, depth + 1, depth + 1, depth + 1), 'KEYWORD')
+          : await byBoth(kinds, filter, words, vector, depth + 1)
+    const rest = ranked.filter(
       (hit) =>
         !known.has(shownKey(hit.id)) &&
         (threshold === null ||
@@ -120,7 +125,70 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
     return { ...page, ...toPage(rest, first, shown, fingerprint) }
   }
 
-  /** @param exact so many of the best must be the best of all */
+  /** @param withRows a first page shows nearly all rows that it finds; a later one leaves most of them out */
+  async function byMeaning(
+    kinds: readonly EntityKind[],
+    filter: SearchFilter,
+    vector: Buffer | null,
+    limit: number,
+    withRows: boolean,
+  ): Promise<RankedHit[]> {
+    if (vector === null) return []
+    const found = await nearest(kinds, filter, noWords, vector, limit, { withRows })
+    return rankLeg(found, 'SEMANTIC')
+  }
+
+  /**
+   * The nearest rows of each kind. A scan of the index gives up after many rows that the filter leaves out; where one
+   * brought up less than there may be, all rows that the filter leaves are gone through.
+   */
+  async function nearest(
+    kinds: readonly EntityKind[],
+    filter: SearchFilter,
+    words: WordQuery,
+    vector: Buffer,
+    limit: number,
+    options: { withRows?: boolean; total?: number },
+  ): Promise<Candidate[]> {
+    const ask = (of: readonly EntityKind[], scan: 'index' | 'exact') =>
+      run<Candidate>(semanticStatement(space, of, filter, vector, limit, { ...options, words, scan }))
+    const found = await ask(kinds, 'index')
+    if (!isRestricted(filter, words) || found.length >= (options.total ?? limit)) return found
+    const short = kinds.filter((kind) => found.filter((row) => row.kind === kind).length < limit)
+    const known = new Set(found.map(({ id }) => id))
+    const missed = (await ask(short, 'exact')).filter(({ id }) => !known.has(id))
+    if (missed.length === 0) return found
+    return [...found, ...missed].sort(
+      (a, b) => (a.distance ?? 2) - (b.distance ?? 2) || (a.id < b.id ? -1 : 1),
+    )
+  }
+
+  async function byBoth(
+    kinds: readonly EntityKind[],
+    filter: SearchFilter,
+    words: WordQuery,
+    vector: Buffer | null,
+    depth: number,
+  ): Promise<RankedHit[]> {
+    const limit = depth <= blendDepth ? blendDepth : deepestLeg
+    const total = limit * kinds.length
+    const [near, fit] = await Promise.all([
+      vector === null ? [] : nearest(kinds, filter, words, vector, limit, { total }),
+      byWords(kinds, filter, words, vector, limit, exactWords, total),
+    ])
+    const distance = near[0]?.distance ?? null
+    const shares = sharesOf(space, distance === null ? null : similarityOf(distance))
+    const hits = blend(near, fit, shares)
+    if (shares.related === 0 || hits.length < 2) return hits
+    const related = await run<RelatedScore>(relatedStatement(hits.slice(0, learners)))
+    return addRelated(hits, new Map(related.map(({ id, score }) => [id, score])), shares)
+  }
+
+  /**
+   * @param limit of each kind
+   * @param exact so many of the best must be the best of all
+   * @param total of all kinds
+   */
   async function byWords(
     kinds: readonly EntityKind[],
     filter: SearchFilter,
@@ -128,10 +196,11 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
     vector: Buffer | null,
     limit: number,
     exact: number,
+    total: number,
   ): Promise<Candidate[]> {
     if (words.terms.length === 0) return []
     const ask = (reach: 'rare' | 'all') =>
-      run<KeywordCandidate>(keywordStatement(space, kinds, filter, words, vector, limit, reach))
+      run<KeywordCandidate>(keywordStatement(space, kinds, filter, words, vector, limit, reach, total))
     const found = await ask('rare')
     const last = found[exact - 1]
     const unseen = found[0]?.unseen ?? 1
@@ -157,7 +226,7 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
         kinds: [kind],
         filter: noFilter,
         words: noWords,
-        ...toPage(rankHits(near, [], 'SEMANTIC'), first, [], fingerprint),
+        ...toPage(rankLeg(near, 'SEMANTIC'), first, [], fingerprint),
       })
     }
     return pages

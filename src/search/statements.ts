@@ -1,3 +1,4 @@
+import { sessionSettings } from '../db/connection.ts'
 import type { Sql } from '../db/database.ts'
 import { rowAsJson } from '../db/rows.ts'
 import { type EmbeddingSpace, type EntityKind, indexedVector, partitionName } from '../embedding/spaces.ts'
@@ -30,13 +31,41 @@ export interface Statement {
   name?: string
 }
 
+interface SemanticOptions {
+  /** Whose quotes and exclusions hold for what is found. */
+  words?: WordQuery | null
+  /** Also reads the rows that are found: one round trip to the database less. */
+  withRows?: boolean
+  /** Rows of all kinds. */
+  total?: number
+  /**
+   * 'index' leaves the way to the planner: by the vector index, or under a narrow filter through all rows that it leaves.
+   * 'exact' always goes through all these.
+   */
+  scan?: 'index' | 'exact'
+}
+
+/**
+ * SQL: the vector of a query, for a scan that keeps as many candidates as a page of `limit` rows asks for: with fewer than
+ * it needs, the scan would begin again and again, and lose some of the nearest on the way. The setting ends with the
+ * statement; it is made before the scan begins, because the vector is computed first.
+ */
+function scanningFor(limit: number, vector: string): string {
+  const wanted = Math.min(maxScanSize, Math.ceil(limit * scanMargin))
+  if (wanted <= Number(sessionSettings['hnsw.ef_search'])) return vector
+  return `(select ${vector} from set_config('hnsw.ef_search', '${wanted}', true))`
+}
+
+/** pgvector's limit of hnsw.ef_search. */
+const maxScanSize = 1000
+const scanMargin = 1.5
+
 /**
  * The nearest rows by meaning: one index scan for each kind, merged. The order and the limit stand directly on the
  * indexed expression, or the planner would leave the index; filters stand beside it, and the scan goes on until the
  * limit is reached (hnsw.iterative_scan).
  * @param vector of the query, in pgvector's binary format
- * @param words whose quotes and exclusions hold for what is found
- * @param withRows also reads the rows that are found: one round trip to the database less
+ * @param limit of each kind
  */
 export function semanticStatement(
   space: EmbeddingSpace,
@@ -44,11 +73,11 @@ export function semanticStatement(
   filter: SearchFilter,
   vector: Buffer,
   limit: number,
-  { words = null, withRows = false }: { words?: WordQuery | null; withRows?: boolean } = {},
+  { words = null, withRows = false, total = limit, scan = 'index' }: SemanticOptions = {},
 ): Statement {
   const parameters = new Parameters()
   const { expression, type } = indexedVector(space, 'e.vector')
-  const query = `${parameters.add(vector)}::vector::${type}`
+  const query = scanningFor(limit, `${parameters.add(vector)}::vector::${type}`)
   // In the text, not a parameter: a kept plan must know how few rows it is for, or it would leave the index.
   const count = Math.trunc(limit)
   const legs = kinds.map((kind) => {
@@ -57,23 +86,35 @@ export function semanticStatement(
       ...filterConditions(kind, filter, parameters),
       ...(words ? wordConditions(kind, words, parameters) : []),
     ]
+    // With the space, too, the few rows of a narrow filter are found by the primary key.
+    const where = [`e.space_id = ${space.id}`, `e.kind = '${kind}'`, 'e.vector is not null']
+    if (scan === 'exact') {
+      return `(select '${kind}' as kind, e.owner_id as id, ${expression} <=> ${query} as distance
+        from (select ${alias}.id from ${table} ${alias} where ${conditions.join(' and ') || 'true'} offset 0) as owner
+        join ${partitionName(space)} e on e.owner_id = owner.id where ${where.join(' and ')}
+        order by (${expression} <=> ${query}) + 0 limit ${count})`
+    }
     const join = conditions.length > 0 ? `join ${table} ${alias} on ${alias}.id = e.owner_id` : ''
-    const where = [`e.kind = '${kind}'`, 'e.vector is not null', ...conditions].join(' and ')
     return `(select '${kind}' as kind, e.owner_id as id, ${expression} <=> ${query} as distance
-      from ${partitionName(space)} e ${join} where ${where} order by ${expression} <=> ${query} limit ${count})`
+      from ${partitionName(space)} e ${join} where ${[...where, ...conditions].join(' and ')}
+      order by ${expression} <=> ${query} limit ${count})`
   })
   const rows = kinds.map((kind) => `when '${kind}' then ${rowAsJson(kind, 'leg.id')}`)
   return {
     text: `select kind, leg.id, distance::float8 as distance, null as "wordScore"
       ${withRows ? `, case kind ${rows.join(' ')} end as row` : ''}
-      from (${legs.join('\nunion all\n')}) as leg order by distance, leg.id limit ${count}`,
+      from (${legs.join('\nunion all\n')}) as leg order by distance, leg.id limit ${Math.trunc(total)}`,
     values: parameters.values,
     // Under a filter the best plan depends on how much it leaves.
-    ...(filter === noFilter && !words?.required.length && !words?.excluded.length
-      ? { name: `search ${space.id} ${kinds.join(' ')} ${count}${withRows ? ' rows' : ''}` }
+    ...(scan === 'index' && !isRestricted(filter, words)
+      ? { name: `search ${space.id} ${kinds.join(' ')} ${count} ${total}${withRows ? ' rows' : ''}` }
       : {}),
   }
 }
+
+/** Whether a search leaves out rows that it would look at by itself. */
+export const isRestricted = (filter: SearchFilter, words: WordQuery | null): boolean =>
+  filter !== noFilter || Boolean(words?.required.length || words?.excluded.length)
 
 export interface Neighbour extends Candidate {
   ownerId: string

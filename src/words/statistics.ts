@@ -4,11 +4,15 @@ import { tableOf } from './store.ts'
 
 /** Counted from so many texts of a kind at most: frequencies need no more, and an embedded database does nothing else meanwhile. */
 const maxSample = 50_000
-/** A word in so few texts, or in less than a thousandth of them, is counted when it is asked for. */
-const leastKept = 100
-const keptShare = 1 / 1000
+/**
+ * SQL: how many texts there must be with a word, of `total`, for the count that is kept to be believed. That of a rarer
+ * word is soon wrong by half, and quick to make when it is asked for.
+ */
+export const leastTrusted = (total: string): string => `greatest(100, ${total} / 1000)`
 /** Counted again when there are so many more or fewer texts, as a share. */
 const growth = 0.1
+/** Words of a text of a kind of which there is none yet; as the migration has it. */
+const guessedLength = 20
 const countLock = 72707371
 
 /** Whether the texts have become so many more or fewer that what is known of their words is out of date. */
@@ -25,7 +29,7 @@ const sizes = `select kind, sum(n)::int as documents from embedding_count
   where space_id = (select id from embedding_space where state = 'ACTIVE') group by kind`
 
 /**
- * Counts in how many texts each frequent word is, and how long the texts are.
+ * Counts in how many texts each word is that is in more than one, and how long the texts are.
  * @returns whether it was done; not while another process is at it
  */
 export async function countWords(transaction: Transaction): Promise<boolean> {
@@ -51,20 +55,18 @@ export async function countWords(transaction: Transaction): Promise<boolean> {
     await transaction.query(
       `insert into word_statistics (kind, documents, average_length) values ($1, $2, $3)
        on conflict (kind) do update set documents = excluded.documents, average_length = excluded.average_length`,
-      [kind, documents, Math.max(size?.length ?? 0, 1)],
+      [kind, documents, Math.max(size?.length ?? guessedLength, 1)],
     )
   }
-  const total = samples.reduce((sum, { documents }) => sum + documents, 0)
   const counts = samples.map(
     ({ kind, rows }) =>
-      `select word, ndoc * ${scales.get(kind) ?? 1} as n from ts_stat('select words from ${rows}')`,
+      `select word, ndoc as found, ndoc * ${scales.get(kind) ?? 1} as n from ts_stat('select words from ${rows}')`,
   )
   await transaction.query('delete from word_frequency')
   await transaction.query(
     `insert into word_frequency (word, documents)
      select word, round(sum(n))::int from (${counts.join(' union all ')}) as counted
-     group by word having sum(n) >= $1`,
-    [Math.max(leastKept, total * keptShare)],
+     group by word having sum(found) > 1`,
   )
   return true
 }

@@ -45,7 +45,7 @@ create trigger topic_words_forgotten before update of name, description, keyword
     and new.words is not distinct from old.words)
   execute function forget_words();
 
--- How many texts have a word, of words that are in many; what is not here is rare, and counted when it is asked for.
+-- How many texts have a word, of those in more than one text, as they were counted last.
 create table word_frequency (
   word text collate "C" primary key,
   documents int not null
@@ -67,3 +67,8 @@ insert into word_statistics select kind, 0, 20 from unnest(enum_range(null::enti
 create function occurrences(words tsvector, word tsquery) returns float8
 language sql immutable parallel safe
 return round(1 / (1.64493406685 * (1.0000001 - ts_rank('{1,1,1,1}', words, word))) - 0.5);
+
+-- A word as tsquery reads it; see lexeme() in src/words/lexemes.ts.
+create function quote_lexeme(word text) returns text
+language sql immutable parallel safe
+return '''' || replace(replace(word, '\', '\\'), '''', '''''') || '''';

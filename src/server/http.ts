@@ -1,11 +1,10 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { maxAliasesPlugin } from '@escape.tech/graphql-armor-max-aliases'
 import { maxDepthPlugin } from '@escape.tech/graphql-armor-max-depth'
 import { maxTokensPlugin } from '@escape.tech/graphql-armor-max-tokens'
-import { createYoga, type YogaServerOptions } from 'graphql-yoga'
+import { createYoga, type YogaServerInstance, type YogaServerOptions } from 'graphql-yoga'
 import type { Config } from '../config.ts'
 import { type Caller, createContext, type Services } from '../graphql/context.ts'
 import { schema } from '../graphql/schema.ts'
@@ -13,9 +12,15 @@ import type { Logger } from '../log.ts'
 import { exampleTabs } from './graphiql.ts'
 import { listen, urlOf } from './listen.ts'
 import { useStreamedUploads } from './multipart.ts'
-import { maskFor, measureOperations, observeOperations } from './observe-operations.ts'
+import {
+  attributeErrors,
+  maskUnattributed,
+  measureOperations,
+  observeOperations,
+} from './observe-operations.ts'
 import { type Operations, pathOf } from './operations.ts'
 import { refusal } from './origin.ts'
+import { createPlainRequests } from './plain-requests.ts'
 import { createRequestObserver, isEventStream, requestIdHeader } from './requests.ts'
 import { type Patience, serveSockets, usualPatience } from './sockets.ts'
 import { isTelegramPath, telegramWebhook } from './telegram.ts'
@@ -46,9 +51,6 @@ const limits = { depth: 12, aliases: 50, tokens: 2_000 } as const
  */
 export async function startApiServer(options: ApiServerOptions): Promise<ApiServer> {
   const { config, services, operations, log, patience = usualPatience } = options
-  /** Who asks, for what goes wrong outside of an operation: Yoga says nothing of where. */
-  const asking = new AsyncLocalStorage<Caller>()
-  const currentLog = () => asking.getStore()?.log ?? log
   const yogaOptions = {
     schema,
     graphqlEndpoint: graphqlPath,
@@ -61,20 +63,28 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
       exposedHeaders: [requestIdHeader],
     },
     multipart: false,
-    maskedErrors: { maskError: (error, message) => maskFor(asking.getStore(), error, message) },
+    maskedErrors: { maskError: maskUnattributed },
     graphiql: { title: 'Quarry', defaultTabs: exampleTabs },
     renderGraphiQL: async (options) =>
       (await import('@graphql-yoga/render-graphiql')).renderGraphiQL(options),
     landingPage: false,
     logging: {
-      // What it has to say of steps is said better, and with the id of the request, by observeOperations.
+      // What it has to say of steps and of errors that it masks is said better, and with the id of the request, by
+      // observeOperations and attributeErrors.
       debug: () => {},
       info: () => {},
-      warn: (...args) => currentLog().warn({ args }, 'GraphQL'),
-      error: (error) => currentLog().error({ err: error }, 'A GraphQL request failed'),
+      error: () => {},
+      warn: (...args) => log.warn({ args }, 'GraphQL'),
     },
   } satisfies YogaServerOptions<Caller, object>
+  const plain = createPlainRequests({
+    path: graphqlPath,
+    maxBodyBytes: config.maxBodyBytes,
+    yoga: (): YogaServerInstance<Caller, object> => yoga,
+  })
   const plugins = [
+    plain.plugin,
+    attributeErrors(),
     measureOperations(services.metrics),
     observeOperations(services.metrics),
     maxTokensPlugin({ n: limits.tokens }),
@@ -124,8 +134,9 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
         .end(JSON.stringify({ errors: [{ message: refused }] }))
     }
     if (path === '/') return response.writeHead(302, { location: graphqlPath }).end()
+    if (plain.mayBePlain(request)) return plain.answer(request, response, caller)
     const isUpload = request.headers['content-type']?.startsWith('multipart/form-data')
-    return asking.run(caller, () => (isUpload ? uploads : yoga)(request, response, caller))
+    return (isUpload ? uploads : yoga)(request, response, caller)
   }
 
   server.on('connection', (socket) => {

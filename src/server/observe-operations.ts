@@ -134,6 +134,41 @@ export function maskFor(
   return masked
 }
 
+/** What stands behind errors that were masked where it is not known who asks. */
+const unattributed = new WeakMap<GraphQLError, unknown>()
+
+/**
+ * For Yoga, which masks what goes wrong outside of an operation (a body, a context) and does not say whose request it is.
+ * Where that is known, `attributeMasked` must follow. Not by an AsyncLocalStorage: its hooks would run for every promise
+ * of the process, a tenth of what an operation costs.
+ */
+export function maskUnattributed(error: unknown, message?: string): GraphQLError {
+  const masked = maskFor(undefined, error, message)
+  if (masked !== error) unattributed.set(masked, error)
+  return masked
+}
+
+/** Says in errors of `maskUnattributed` whose request it was, and writes what stands behind them to its log, once. */
+export function attributeMasked(errors: readonly GraphQLError[], { requestId, log }: Caller): void {
+  for (const error of errors) {
+    if (!unattributed.has(error)) continue
+    log.error({ err: unattributed.get(error) }, 'A GraphQL request failed')
+    unattributed.delete(error)
+    Object.assign(error.extensions, { requestId })
+  }
+}
+
+/** `attributeMasked` for all that Yoga answers. */
+export function attributeErrors(): Plugin<object, Caller> {
+  return {
+    onResultProcess({ result, serverContext }) {
+      if (!Array.isArray(result) && 'errors' in result && result.errors) {
+        attributeMasked(result.errors, serverContext)
+      }
+    },
+  }
+}
+
 function begin(args: ExecutionArgs) {
   const context = args.contextValue as OperationContext
   const started = performance.now()

@@ -5,7 +5,7 @@ import { useServer } from 'graphql-ws/use/ws'
 import type { YogaServerInstance } from 'graphql-yoga'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Logger } from '../log.ts'
-import { maskFor } from './observe-operations.ts'
+import { attributeMasked, maskUnattributed } from './observe-operations.ts'
 import { requestIdOf, type Traced } from './requests.ts'
 
 /** How patient the server is with those who are connected; milliseconds. */
@@ -129,9 +129,9 @@ export function serveSockets(
           }
         } catch (error) {
           // Thrown through, one bad document would close the socket and end everybody's subscriptions on it.
-          if (error instanceof GraphQLError) return [error]
-          operationLog.error({ err: error }, 'A GraphQL operation failed')
-          return [maskFor({ requestId, log: operationLog }, error)]
+          const errors = [maskUnattributed(error)]
+          attributeMasked(errors, { requestId, log: operationLog })
+          return errors
         }
       },
       // Never by NODE_ENV: an internal message must not leave the process because of a variable.

@@ -12,6 +12,7 @@ import { benchStart } from './start.ts'
 interface Options {
   write: boolean
   large: boolean
+  rows: number
   quick: boolean
 }
 
@@ -28,6 +29,12 @@ const onNothing: Record<string, (options: Options) => Promise<Report>> = {
 }
 const names = [...Object.keys(onPostgres), ...Object.keys(onNothing)]
 
+function readRows(text: string): number {
+  const rows = Number(text)
+  if (Number.isSafeInteger(rows) && rows >= 1_000) return rows
+  throw new InvalidArgumentError('It is a whole number from 1000.')
+}
+
 const program = new Command('npm run bench --')
   .description('Measures speed and memory and prints a table for each benchmark.')
   .argument(
@@ -40,6 +47,7 @@ const program = new Command('npm run bench --')
   )
   .option('--write', 'put the tables into docs/benchmarks.md', false)
   .option('--large', 'import and search a million messages, too (takes minutes)', false)
+  .option('--rows <count>', 'with --large, search so many messages instead of a million', readRows, 1_000_000)
   .option('--quick', 'fewer rounds and rows: to try the bench itself, not to believe', false)
   .addHelpText(
     'after',

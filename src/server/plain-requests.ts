@@ -65,22 +65,17 @@ export function createPlainRequests(options: {
     return operation != null && operation.operation !== 'subscription'
   }
 
-  async function execute(params: PlainParams, caller: Caller): Promise<ExecutionResult> {
-    const { requestId, log } = caller
-    try {
-      const { schema, parse, contextFactory, execute } = yoga().getEnveloped({ params, requestId, log })
-      return (await execute({
-        schema,
-        document: parse(params.query),
-        contextValue: await contextFactory(),
-        variableValues: params.variables,
-        operationName: params.operationName,
-      })) as ExecutionResult
-    } catch (error) {
-      const errors = [maskUnattributed(error)]
-      attributeMasked(errors, caller)
-      return { errors }
-    }
+  async function execute(params: PlainParams, { requestId, log }: Caller): Promise<ExecutionResult> {
+    const { schema, parse, contextFactory, execute } = yoga().getEnveloped({ params, requestId, log })
+    const result: unknown = await execute({
+      schema,
+      document: parse(params.query),
+      contextValue: await contextFactory(),
+      variableValues: params.variables,
+      operationName: params.operationName,
+    })
+    // Of a query or mutation; the schema has nothing that is delivered in parts.
+    return result as ExecutionResult
   }
 
   async function send(response: ServerResponse, type: string, result: ExecutionResult): Promise<void> {
@@ -137,7 +132,13 @@ export function createPlainRequests(options: {
         await yoga()(request, response, caller)
         return
       }
-      await send(response, type, await execute(params, caller))
+      try {
+        await send(response, type, await execute(params, caller))
+      } catch (error) {
+        const errors = [maskUnattributed(error)]
+        attributeMasked(errors, caller)
+        await send(response, type, { errors })
+      }
     },
   }
 }

@@ -415,6 +415,41 @@ describe('the id of a request', () => {
     await server.database.query('alter table hidden_topic rename to topic')
   })
 
+  test('also of what goes wrong before there is an operation', async () => {
+    await using server = await startTestServer()
+    const form = new FormData()
+    form.set('operations', JSON.stringify({ query: '{ __typename }' }))
+    form.set('map', '{}')
+    const temporary = process.env.TMPDIR
+    // Where an upload is written to.
+    process.env.TMPDIR = '/nowhere/at/all'
+    const answer = await fetch(server.client.url, {
+      method: 'POST',
+      headers: { 'x-request-id': 'upload' },
+      body: form,
+    }).finally(() => {
+      if (temporary === undefined) delete process.env.TMPDIR
+      else process.env.TMPDIR = temporary
+    })
+    const body = await answer.text()
+    expect(answer.status).toBe(500)
+    expect(JSON.parse(body)).toEqual({
+      errors: [
+        {
+          message: 'Unexpected error.',
+          extensions: { code: 'INTERNAL_SERVER_ERROR', requestId: 'upload' },
+        },
+      ],
+    })
+    const errors = server.log.filter((line) => line.includes('/nowhere/at/all'))
+    expect(errors).toHaveLength(1)
+    expect(JSON.parse(errors[0] ?? '')).toMatchObject({
+      level: 50,
+      requestId: 'upload',
+      msg: 'A GraphQL request failed',
+    })
+  })
+
   test('also of a subscription that breaks off', async () => {
     await using server = await startTestServer()
     await server.database.query('alter table embedding_count rename to hidden_count')

@@ -159,7 +159,11 @@ test('Yoga makes no request of a plain one whose document it knows, and takes ev
     yoga: (): YogaServerInstance<Caller, object> => yoga,
   })
   const yoga = createYoga<Caller>({
-    schema: createSchema({ typeDefs: 'type Query { a: Int }', resolvers: { Query: { a: () => 1 } } }),
+    schema: createSchema({
+      typeDefs: 'scalar Big type Query { a: Int, big: Big }',
+      // No JSON.
+      resolvers: { Query: { a: () => 1, big: () => 1n } },
+    }),
     plugins: [plain.plugin, { onRequest: () => void requests++ }],
     logging: false,
   })
@@ -186,6 +190,14 @@ test('Yoga makes no request of a plain one whose document it knows, and takes ev
   expect(await ask(known.padEnd(101))).toEqual({ ...answered, requests: 1 })
   expect((await ask(JSON.stringify({ query: '{ b }' }))).requests).toBe(1)
   expect((await ask(JSON.stringify({ query: '{ b }' }))).requests).toBe(1)
+  for (const requests of [1, 0]) {
+    const answer = await ask(JSON.stringify({ query: '{ big }' }))
+    expect(answer).toMatchObject({
+      requests,
+      status: 500,
+      body: expect.stringContaining('Unexpected error.'),
+    })
+  }
   server.close()
   server.closeAllConnections()
 })

@@ -391,10 +391,11 @@ interface Rows {
 }
 
 /**
- * For the build of an index: pgvector needs the whole graph in memory, or the build takes many times as long. A million
- * vectors of 512 numbers are 2 GB, their links some 0.3 GB.
+ * For the build of an index: pgvector needs the whole graph in memory, or the build takes many times as long, and a
+ * parallel build takes all of it at once, in shared memory. An element of 512 numbers has 2 KiB, and at m 48, the most
+ * that is built with, 2 m links of 16 bytes (HnswCandidate of pgvector 0.8) on its lowest layer.
  */
-const buildMemory = '3GB'
+const buildMemory = (rows: number) => `${64 + Math.ceil((rows * 4) / 1024)}MB`
 
 /**
  * A migrated database with messages and their vectors; the index built over them as at a start of Quarry.
@@ -407,9 +408,10 @@ async function prepare(
 ): Promise<EmbeddingSpace> {
   const client = await connect(url)
   // Before the connections that build: a setting of a database holds from the next connection on.
-  await client.query(
-    `alter database ${new URL(url).pathname.slice(1)} set maintenance_work_mem = '${buildMemory}'`,
-  )
+  if (rows) {
+    const name = new URL(url).pathname.slice(1)
+    await client.query(`alter database ${name} set maintenance_work_mem = '${buildMemory(rows.count)}'`)
+  }
   const database = await openBenchDatabase(url)
   const provider = createEmbeddingProvider(config)
   const log = createLogger('warn')
@@ -419,6 +421,7 @@ async function prepare(
     if (rows === null) return space
     const indexes = await dropIndexes(client, ['message', partitionName(space)])
     await load(client, space, rows)
+    console.error(`search, ${rows.count.toLocaleString('en')} rows: loaded, the indexes are built`)
     // Those of vectors are made by the start of Quarry, the others here as they were.
     for (const { definition, isVector } of indexes) if (!isVector) await client.query(definition)
     await ensureActiveSpace(database, provider, log)
@@ -491,8 +494,6 @@ async function load(
   await client.query(`insert into source (id, name, type) values ($1, 'bench', 'bench')`, [sourceId])
   const batch = 1000
   for (let first = 0; first < count; first += batch) {
-    if (first > 0 && first % 100_000 === 0)
-      console.error(`search: ${first.toLocaleString('en')} rows are loaded`)
     const numbers = Array.from({ length: Math.min(batch, count - first) }, (_, index) => first + index)
     const ids = numbers.map(() => uuidv7())
     const contents = numbers.map((number) => texts.message(number))

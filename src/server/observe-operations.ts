@@ -140,7 +140,7 @@ const unattributed = new WeakMap<GraphQLError, unknown>()
 /**
  * For Yoga, which masks what goes wrong outside of an operation (a body, a context) and does not say whose request it is.
  * Where that is known, `attributeMasked` must follow. Not by an AsyncLocalStorage: its hooks would run for every promise
- * of the process, a tenth of what an operation costs.
+ * of the process.
  */
 export function maskUnattributed(error: unknown, message?: string): GraphQLError {
   const masked = maskFor(undefined, error, message)

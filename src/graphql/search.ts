@@ -2,10 +2,9 @@ import type { Atom, Message, Topic } from '../db/generated/prisma/client.ts'
 import { type EntityKind, entityKinds } from '../embedding/spaces.ts'
 import { InvalidInputError } from '../errors.ts'
 import { type SearchFilter as Filter, noFilter } from '../search/filter.ts'
-import type { searchModes } from '../search/rank.ts'
+import type { RankedHit, searchModes } from '../search/rank.ts'
 import { maxQueryLength, maxSearchDepth, type SearchHit, type SearchPage } from '../search/search.ts'
 import { makeSnippet } from '../search/snippet.ts'
-import type { WordQuery } from '../words/query.ts'
 import { AtomNode, AtomTypeEnum, ReviewStateEnum } from './atom.ts'
 import { builder, readGlobalId } from './builder.ts'
 import type { Context } from './context.ts'
@@ -17,11 +16,10 @@ import { TopicNode } from './topic.ts'
 
 type Row = Message | Atom | Topic
 
-/** Holds the hit instead of copying it: copies of ten hits took a third of the execution of a search. */
 interface Edge {
   hit: SearchHit
   node: Row
-  words: WordQuery
+  page: SearchPage
 }
 
 interface Connection {
@@ -49,7 +47,7 @@ const SearchModeEnum = builder.enumType('SearchMode', {
   } satisfies Record<(typeof searchModes)[number], { description: string }>,
 })
 
-const SearchExplain = builder.objectRef<SearchHit>('SearchExplain').implement({
+const SearchExplain = builder.objectRef<RankedHit>('SearchExplain').implement({
   description: 'Why a hit stands where it stands.',
   fields: (t) => ({
     semanticRank: t.exposeInt('semanticRank', {
@@ -85,24 +83,24 @@ const SearchEdge = builder.objectRef<Edge>('SearchEdge').implement({
     score: t.float({
       description:
         'What the order is by, 0..1: similarity (SEMANTIC), fit of the words (KEYWORD) or their blend (HYBRID). Comparable within one answer only.',
-      resolve: ({ hit }) => hit.score,
+      resolve: ({ hit }) => hit.ranked.score,
     }),
     similarity: t.float({
       nullable: true,
       description:
         '1 - cosineDistance / 2: 1 is identical, 0.5 unrelated, 0 opposite. Null where the row has no embedding or only keywords were asked for.',
-      resolve: ({ hit }) => hit.similarity,
+      resolve: ({ hit }) => hit.ranked.similarity,
     }),
     snippet: t.string({
       nullable: true,
       description:
         'Text round the match as HTML: words of the query in <mark>, everything else escaped. Null when there is no text.',
-      resolve: (edge) => makeSnippet(textOf(edge.node), edge.words) || null,
+      resolve: (edge) => makeSnippet(textOf(edge.node), edge.page.words()) || null,
     }),
     explain: t.field({
       type: SearchExplain,
       description: 'The ranks and scores behind `score`.',
-      resolve: ({ hit }) => hit,
+      resolve: ({ hit }) => hit.ranked,
     }),
   }),
 })
@@ -305,14 +303,14 @@ async function toConnection(
   context: Context,
   search: { usesMeaning: boolean; hasPreviousPage: boolean },
 ): Promise<Connection> {
-  const missing = page.hits.filter((hit) => hit.row === null)
+  const missing = page.hits.flatMap(({ ranked }) => (ranked.row === null ? ranked : []))
   const read = await context.loaders.row.loadMany(missing.map(({ kind, id }) => ({ kind, id })))
   const rows = new Map(missing.map((hit, index) => [hit.id, read[index]]))
   const edges = page.hits.flatMap((hit) => {
-    const node = hit.row ?? rows.get(hit.id)
+    const node = hit.ranked.row ?? rows.get(hit.ranked.id)
     if (node instanceof Error) throw node
     // Deleted between the search and this read: no longer a hit.
-    return node ? [{ hit, node, words: page.words }] : []
+    return node ? [{ hit, node, page }] : []
   })
   return { page, edges, usesMeaning: search.usesMeaning, hasPreviousPage: search.hasPreviousPage }
 }

@@ -4,7 +4,7 @@ import type { WordQuery } from '../words/query.ts'
 import { leastTrusted } from '../words/statistics.ts'
 import { dampingOf, k1 } from './bm25.ts'
 import { filterConditions, ownerTable, Parameters, type SearchFilter, wordConditions } from './filter.ts'
-import type { Statement } from './statements.ts'
+import { isRestricted, type Statement } from './statements.ts'
 
 /** What the very form of a word adds to its stem. */
 const formWorth = 0.3
@@ -163,5 +163,9 @@ export function keywordStatement(
       left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = leg.kind and e.owner_id = leg.id
       order by leg.score desc nulls last, leg.id limit ${parameters.add(total)}`,
     values: parameters.values,
+    // What it looks up is known only while it runs: no plan depends on the values.
+    ...(isRestricted(filter, query)
+      ? {}
+      : { name: `words ${space.id} ${kinds.join(' ')} ${reach}${vector === null ? '' : ' near'}` }),
   }
 }

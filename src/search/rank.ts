@@ -62,13 +62,17 @@ export function sharesOf({ meaningShare, duplicate }: Calibration, nearest: numb
 
 /** The rows of one leg, as it ordered them. */
 export function rankLeg(found: readonly Candidate[], mode: 'SEMANTIC' | 'KEYWORD'): RankedHit[] {
-  const hits = found.map((candidate, index) => ({
-    ...unranked(candidate),
-    ...(mode === 'SEMANTIC'
-      ? { semanticRank: index + 1 }
-      : { keywordRank: index + 1, keywordScore: candidate.wordScore }),
-  }))
-  for (const hit of hits) hit.score = (mode === 'SEMANTIC' ? hit.similarity : hit.keywordScore) ?? 0
+  const hits = found.map(unranked)
+  for (const [index, hit] of hits.entries()) {
+    if (mode === 'SEMANTIC') {
+      hit.semanticRank = index + 1
+      hit.score = hit.similarity ?? 0
+    } else {
+      hit.keywordRank = index + 1
+      hit.keywordScore = found[index]?.wordScore ?? null
+      hit.score = hit.keywordScore ?? 0
+    }
+  }
   return hits.sort(byScore)
 }
 

@@ -317,8 +317,8 @@ describe('the pages of a search', () => {
       first: 10,
       after: null,
     })
-    expect(new Set(hits.map(({ id }) => id)).size).toBe(10)
-    const similarities = hits.map(({ similarity }) => similarity ?? 0)
+    expect(new Set(hits.map(({ ranked }) => ranked.id)).size).toBe(10)
+    const similarities = hits.map(({ ranked }) => ranked.similarity ?? 0)
     expect(similarities).toEqual([...similarities].sort((a, b) => b - a))
     expect(impatient.answers).toEqual([1, 11])
   })

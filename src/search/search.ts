@@ -33,7 +33,7 @@ export const maxSearchDepth = 500
 /** Rows of each kind and leg behind those that a hybrid search blends: pages may end so far down. */
 const deepestLeg = maxSearchDepth + 1
 /** So many of the best by words must be the best of all. */
-const exactWords = 50
+const exactWords = 20
 export const maxQueryLength = 10_000
 
 export interface SearchParameters {

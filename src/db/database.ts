@@ -35,6 +35,13 @@ export interface Database extends Sql {
   /** Commits when `work` resolves, rolls back when it throws. Inside, use only the transaction that is given. */
   transaction<Result>(work: (transaction: Transaction) => Promise<Result>): Promise<Result>
   /**
+   * Lends a connection of its own, for what cannot be in a transaction (create index concurrently, vacuum) or must hold
+   * a lock for longer than one, and throws it away afterwards, with its settings and locks. The embedded engine has one
+   * session for all: what is set or locked there stays, so use `set local` in a transaction.
+   * @param limitMs how long one statement may take
+   */
+  session<Result>(limitMs: number, work: (session: Sql) => Promise<Result>): Promise<Result>
+  /**
    * Calls back for each NOTIFY on the channel. The payload is null after a lost connection was restored: anything
    * may have been missed, so read again.
    */
@@ -178,6 +185,21 @@ function assemble(
         throw error
       } finally {
         client.release(broken)
+      }
+    },
+    async session(limitMs, work) {
+      const client = await pool.connect()
+      try {
+        // The client of the embedded engine has a limit of its own; there, a setting would be that of everybody.
+        if (engine === 'postgres') await client.query(`set statement_timeout = ${Math.trunc(limitMs)}`)
+        return await work({
+          async query<Row extends object>(text: string, values: readonly unknown[] = []) {
+            const statement = { text, values: [...values], query_timeout: limitMs }
+            return (await client.query<Row>(statement)).rows
+          },
+        })
+      } finally {
+        client.release(true)
       }
     },
     close() {

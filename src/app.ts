@@ -2,9 +2,11 @@ import type { Config } from './config.ts'
 import { startGrouping } from './conversations/group.ts'
 import { type Database, openDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
+import { startIndexCare } from './embedding/index-care.ts'
 import { type EmbeddingPipeline, startEmbeddingPipeline } from './embedding/pipeline.ts'
 import { createProgressFeed } from './embedding/progress.ts'
 import { requestBackfill, retryEmbeddings } from './embedding/requests.ts'
+import { createSearchSample } from './embedding/search-sample.ts'
 import { type EntityKind, ensureActiveSpace } from './embedding/spaces.ts'
 import { errorMessage } from './errors.ts'
 import { extractHandler } from './extraction/extract-job.ts'
@@ -15,7 +17,7 @@ import { startExtractionTrigger } from './extraction/trigger.ts'
 import { createNews } from './graphql/news.ts'
 import { importHandler } from './ingest/import-job.ts'
 import { clearTelegramUpdates, telegramTask } from './ingest/telegram/updates.ts'
-import { alertTask } from './jobs/alerts.ts'
+import { alertTask, postAlertTask } from './jobs/alerts.ts'
 import { startHeldEvents } from './jobs/held-events.ts'
 import { enterProcess } from './jobs/processes.ts'
 import { retentionTask } from './jobs/retention.ts'
@@ -86,7 +88,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     stops.push(() => database.close())
     const applied = await migrate(database)
     if (applied.length > 0) log.info({ applied }, 'Migrated the database')
-    const space = await ensureActiveSpace(database, provider, log)
+    const space = await ensureActiveSpace(database, provider, log, config.indexes)
 
     const process = await enterProcess(database, role, log)
     stops.push(() => process.stop())
@@ -99,6 +101,10 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       log,
     })
     stops.push(() => pipeline.stop())
+    const sample = createSearchSample()
+    const { limits } = config.indexes
+    const indexCare = await startIndexCare({ database, space, sample, limits, metrics, log })
+    stops.push(() => indexCare.stop())
     const words = await startKeepingWords(database, log)
     stops.push(() => words.stop())
     const grouping = await startGrouping(database, space, log)
@@ -112,6 +118,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     }
     const tasks = {
       check_alerts: alertTask(database, { webhookUrl: config.jobs.alertWebhookUrl, log }),
+      post_alert: postAlertTask(database, config.jobs.alertWebhookUrl),
       clear_ended_jobs: retentionTask(database, config.jobs.retentionDays, log),
       telegram_updates: telegramTask(database, config.scoring),
       clear_telegram_updates: async () => {
@@ -146,7 +153,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       return { url: null, failed, stop }
     }
 
-    const search = createSearch(database, space, createQueryVectors(provider, space))
+    const search = createSearch(database, space, sample.of(createQueryVectors(provider, space)))
     const progress = createProgressFeed(database, space, log)
     const news = createNews(database, log)
     const { embedding, scoring } = config

@@ -52,6 +52,12 @@ export interface JobRules {
 export interface Config {
   database: DatabaseConfig
   embedding: EmbeddingProviderConfig
+  indexes: {
+    /** In what precision vectors are indexed; null: a space keeps what it has. */
+    precision: 'FULL' | 'HALF' | null
+    /** What the build of a vector index may take: bytes, and processes of Postgres beside its own. */
+    limits: { memoryBytes: number; workers: number }
+  }
   scoring: ScoreRules
   extraction: {
     /** Who reads messages for knowledge; local works by rules. */
@@ -139,6 +145,9 @@ const environment = z.object({
   QUARRY_DATA_DIR: z.string().default('.quarry'),
   QUARRY_EMBEDDING_PROVIDER: z.enum(['local', 'openai', 'ollama']).default('local'),
   QUARRY_EMBEDDING_THREADS: count(1, 64).optional(),
+  QUARRY_EMBEDDING_PRECISION: z.enum(['full', 'half']).optional(),
+  QUARRY_INDEX_BUILD_MEMORY_MB: count(64, 1024 * KIB).default(KIB),
+  QUARRY_INDEX_BUILD_WORKERS: count(0, 64).default(2),
   OPENAI_API_KEY: z.string().optional(),
   OPENAI_BASE_URL: httpUrl.optional(),
   OPENAI_EMBEDDING_MODEL: z.string().default('text-embedding-3-small'),
@@ -205,6 +214,18 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       ? { kind: 'postgres', url: variables.DATABASE_URL, poolSize: variables.QUARRY_DATABASE_POOL }
       : { kind: 'embedded', dataDir: variables.QUARRY_DATA_DIR },
     embedding: embeddingConfig(variables),
+    indexes: {
+      precision:
+        variables.QUARRY_EMBEDDING_PRECISION === undefined
+          ? null
+          : variables.QUARRY_EMBEDDING_PRECISION === 'full'
+            ? 'FULL'
+            : 'HALF',
+      limits: {
+        memoryBytes: variables.QUARRY_INDEX_BUILD_MEMORY_MB * MIB,
+        workers: variables.QUARRY_INDEX_BUILD_WORKERS,
+      },
+    },
     scoring: { weights, thresholds, importantAuthors: variables.QUARRY_IMPORTANT_AUTHORS },
     extraction: {
       extractor: extractorConfig(variables),

@@ -9,6 +9,8 @@ export interface Metrics {
   readonly embeddedTexts: Counter<'result'>
   /** Texts that will be tried again. */
   readonly embeddingRetries: Counter
+  /** Builds of vector indexes, in seconds, by kind. */
+  readonly indexBuilds: Histogram<'kind'>
   /** Requests to the extracting model, in seconds, by how they ended. */
   readonly extractionRequests: Histogram<'outcome'>
   /** Searches, in seconds, by mode: hybrid, semantic, keyword. */
@@ -54,6 +56,12 @@ export function createMetrics(): Metrics {
       help: 'Texts put back to be tried again after a failure',
       registers,
     }),
+    indexBuilds: histogram(
+      'quarry_vector_index_build_seconds',
+      'Builds of vector indexes, by kind',
+      ['kind'],
+      jobBuckets,
+    ),
     extractionRequests: histogram(
       'quarry_extraction_request_seconds',
       'Requests to the extracting model, by outcome',

@@ -16,7 +16,9 @@ export interface Provider {
 
 /** An alert that is open. */
 export interface Alert {
-  kind: string
+  type: string
+  /** Of the jobs; null where it is of none. */
+  kind: string | null
   failures: number
   error: string | null
   raisedAt: string
@@ -133,7 +135,9 @@ export function spaceLines({ state, model, dimensions, provider }: Space): strin
 }
 
 /** Such as `3 IMPORT jobs in a row have failed, at 14:03:10: no space left on device (quarry jobs retry 7c9d1f3a)`. */
-export function alertText({ kind, failures, error, raisedAt, job }: Alert, now: Date): string {
+export function alertText({ type, kind, failures, error, raisedAt, job }: Alert, now: Date): string {
+  // It says all by itself, what to do included.
+  if (type !== 'JOBS_FAILING') return `${error}, at ${clock(new Date(raisedAt), now)}`
   const reason = error ? `: ${errorText(error)}` : ''
   const advice = job ? ` (quarry jobs retry ${shortId(job.id)})` : ''
   return `${failures} ${kind} jobs in a row have failed, at ${clock(new Date(raisedAt), now)}${reason}${advice}`

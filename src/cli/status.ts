@@ -13,7 +13,7 @@ export interface Standing {
 
 export const standingFields = `
   embeddingSpaces { model dimensions state provider { name state error } }
-  alerts { kind failures error raisedAt job { id } }
+  alerts { type kind failures error raisedAt job { id } }
 `
 
 const newestJobs = 5

@@ -1,51 +1,76 @@
 import type { Database, Sql, Transaction } from '../db/database.ts'
 import { SetupError } from '../errors.ts'
 import type { Logger } from '../log.ts'
-import type { Calibration, EmbeddingProvider, ProviderType } from '../providers/provider.ts'
+import type { EmbeddingProvider } from '../providers/provider.ts'
+import { buildMissingIndexes, usualBuildLimits } from './index-care.ts'
+import type { BuildLimits } from './index-plan.ts'
+import {
+  type EmbeddingSpace,
+  entityKinds,
+  maxFullDimensions,
+  partitionName,
+  type VectorPrecision,
+} from './space.ts'
+import { requestPrecision } from './vector-index.ts'
 
-export const entityKinds = ['MESSAGE', 'ATOM', 'TOPIC'] as const
-export type EntityKind = (typeof entityKinds)[number]
+export {
+  type EmbeddingSpace,
+  type EntityKind,
+  entityKinds,
+  indexedVector,
+  partitionName,
+  type VectorPrecision,
+} from './space.ts'
 
-/** One model at one dimension: vectors are comparable only inside one space. */
-export interface EmbeddingSpace extends Calibration {
-  id: number
-  provider: Uppercase<ProviderType>
-  model: string
-  dimensions: number
-  state: 'BUILDING' | 'ACTIVE' | 'RETIRED'
-}
-
-/** pgvector's own limit for an index over `vector`; above, half precision is indexed (up to 4000). */
-const maxIndexedVectorDimensions = 2000
 const spaceLock = 72707370
-const indexLimitMs = 6 * 60 * 60_000
 const requiredTriggers = entityKinds
   .flatMap((kind) =>
     ['insert', 'update', 'delete'].map((event) => `${kind.toLowerCase()}_embedding_${event}`),
   )
   .concat(['embedding_inserted', 'embedding_updated', 'embedding_deleted'])
 
+export interface SpaceOptions {
+  /** In what precision vectors are indexed; null: as they are, in a new space FULL where that is possible. */
+  precision: VectorPrecision | null
+  limits: BuildLimits
+}
+
 /**
  * The active space, made at the first start from what the provider is. Also mends and checks what search depends on:
- * the partition, the vector index of every kind, the triggers that make embeddings owed.
+ * the partition, the vector index of every kind, the triggers that make embeddings owed. Another precision than the one
+ * that is used is asked for here, and index care brings it about.
  * @throws SetupError if the data was embedded by another model than the configured one, or a trigger is missing
  */
 export async function ensureActiveSpace(
   database: Database,
   provider: EmbeddingProvider,
   log: Logger,
+  { precision, limits }: SpaceOptions = { precision: null, limits: usualBuildLimits },
 ): Promise<EmbeddingSpace> {
   const existing = await findActiveSpace(database)
-  const space = existing ?? (await createActiveSpace(database, provider))
+  const space = existing ?? (await createActiveSpace(database, provider, precision))
   requireSameModel(space, provider)
+  if (precision !== null) {
+    requirePossible(precision, space.dimensions)
+    await requestPrecision(database, space.id, precision === space.precision ? null : precision)
+  }
   await requireTriggers(database)
-  await ensureVectorIndexes(database, space, log)
+  // Before the indexes: whether one is worth building now depends on what is owed.
   const owed = await oweMissingRows(database, space.id)
   if (owed > 0) log.warn({ owed }, 'Rows without an embedding record were found; they are queued now')
+  await buildMissingIndexes(database, space, limits, log)
   return space
 }
 
-const spaceColumns = `id, provider, model, dimensions, state, meaning_share::float8 as "meaningShare", duplicate::float8 as duplicate`
+function requirePossible(precision: VectorPrecision, dimensions: number): void {
+  if (precision === 'HALF' || dimensions <= maxFullDimensions) return
+  throw new SetupError(
+    `QUARRY_EMBEDDING_PRECISION is full, but the vectors have ${dimensions} dimensions and an index of full precision ` +
+      `holds ${maxFullDimensions} at the most. Set it to half, or leave it out.`,
+  )
+}
+
+const spaceColumns = `id, provider, model, dimensions, state, precision, meaning_share as "meaningShare", duplicate`
 
 export async function findActiveSpace(sql: Sql): Promise<EmbeddingSpace | null> {
   const [space] = await sql.query<EmbeddingSpace>(
@@ -54,20 +79,26 @@ export async function findActiveSpace(sql: Sql): Promise<EmbeddingSpace | null> 
   return space ?? null
 }
 
-async function createActiveSpace(database: Database, provider: EmbeddingProvider): Promise<EmbeddingSpace> {
+async function createActiveSpace(
+  database: Database,
+  provider: EmbeddingProvider,
+  precision: VectorPrecision | null,
+): Promise<EmbeddingSpace> {
   const dimensions = await provider.dimensions()
+  if (precision !== null) requirePossible(precision, dimensions)
   return database.transaction(async (transaction) => {
     // Processes that start together on a new database must agree on one space.
     await transaction.query('select pg_advisory_xact_lock($1)', [spaceLock])
     const other = await findActiveSpace(transaction)
     if (other) return other
     const [space] = await transaction.query<EmbeddingSpace>(
-      `insert into embedding_space (provider, model, dimensions, state, meaning_share, duplicate)
-       values ($1, $2, $3, 'ACTIVE', $4, $5) returning ${spaceColumns}`,
+      `insert into embedding_space (provider, model, dimensions, state, precision, meaning_share, duplicate)
+       values ($1, $2, $3, 'ACTIVE', $4, $5, $6) returning ${spaceColumns}`,
       [
         provider.type.toUpperCase(),
         provider.model,
         dimensions,
+        precision ?? (dimensions <= maxFullDimensions ? 'FULL' : 'HALF'),
         provider.calibration.meaningShare,
         provider.calibration.duplicate,
       ],
@@ -78,55 +109,11 @@ async function createActiveSpace(database: Database, provider: EmbeddingProvider
   })
 }
 
-/** Names of partitions and indexes follow the space's number, so that a reader of `\d` can tell them apart. */
-export const partitionName = (space: EmbeddingSpace) => `embedding_${space.id}`
-const vectorIndexName = (space: EmbeddingSpace, kind: EntityKind) =>
-  `${partitionName(space)}_${kind.toLowerCase()}_vector`
-
 async function createPartition(transaction: Transaction, space: EmbeddingSpace): Promise<void> {
   const partition = partitionName(space)
   await transaction.query(`create table ${partition} partition of embedding for values in (${space.id})`)
   // Out-of-line storage makes an exact scan fetch each vector separately: three times slower.
   await transaction.query(`alter table ${partition} alter column vector set storage plain`)
-}
-
-/** The expression that is indexed; a search must use the same one, or the planner leaves the index. */
-export function indexedVector(
-  space: EmbeddingSpace,
-  column: string,
-): { expression: string; type: string; opclass: string } {
-  const type = space.dimensions <= maxIndexedVectorDimensions ? 'vector' : 'halfvec'
-  return {
-    expression: `(${column}::${type}(${space.dimensions}))`,
-    type: `${type}(${space.dimensions})`,
-    opclass: `${type}_cosine_ops`,
-  }
-}
-
-/** Builds the vector index of each kind that is missing or was left invalid by an interrupted build. */
-async function ensureVectorIndexes(database: Database, space: EmbeddingSpace, log: Logger): Promise<void> {
-  const present = await database.query<{ name: string; isValid: boolean }>(
-    `select c.relname as name, i.indisvalid as "isValid" from pg_index i join pg_class c on c.oid = i.indexrelid
-     where i.indrelid = $1::regclass`,
-    [partitionName(space)],
-  )
-  for (const kind of entityKinds) {
-    const name = vectorIndexName(space, kind)
-    const index = present.find((candidate) => candidate.name === name)
-    if (index?.isValid) continue
-    const { expression, opclass } = indexedVector(space, 'vector')
-    const started = Date.now()
-    await database.transaction(async (transaction) => {
-      await transaction.query('select pg_advisory_xact_lock($1)', [spaceLock])
-      await transaction.query(`set local statement_timeout = ${indexLimitMs}`)
-      if (index) await transaction.query(`drop index if exists ${name}`)
-      await transaction.query(
-        `create index if not exists ${name} on ${partitionName(space)}
-           using hnsw (${expression} ${opclass}) where kind = '${kind}' and vector is not null`,
-      )
-    })
-    log.info({ index: name, ms: Date.now() - started }, 'Built a vector index')
-  }
 }
 
 async function requireTriggers(sql: Sql): Promise<void> {

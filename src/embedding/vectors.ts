@@ -19,8 +19,11 @@ export function vectorBytes(vector: Float32Array): Buffer {
   return bytes
 }
 
-/** A `vector[]`. */
-export function vectorArrayBytes(vectors: readonly (Float32Array | null)[], vectorType: number): Buffer {
+/** A `vector[]`; a Buffer is a vector that is in binary format already. */
+export function vectorArrayBytes(
+  vectors: readonly (Float32Array | Buffer | null)[],
+  vectorType: number,
+): Buffer {
   const length = vectors.reduce((sum, vector) => sum + 4 + (vector ? vectorLength(vector) : 0), 20)
   const bytes = Buffer.allocUnsafe(length)
   // Dimensions, whether there are nulls, type of the elements, how many they are, number of the first.
@@ -34,9 +37,11 @@ export function vectorArrayBytes(vectors: readonly (Float32Array | null)[], vect
   return bytes
 }
 
-const vectorLength = (vector: Float32Array) => 4 + vector.length * Float32Array.BYTES_PER_ELEMENT
+const vectorLength = (vector: Float32Array | Buffer) =>
+  Buffer.isBuffer(vector) ? vector.length : 4 + vector.length * Float32Array.BYTES_PER_ELEMENT
 
-function writeVector(bytes: Buffer, offset: number, vector: Float32Array): number {
+function writeVector(bytes: Buffer, offset: number, vector: Float32Array | Buffer): number {
+  if (Buffer.isBuffer(vector)) return offset + vector.copy(bytes, offset)
   let at = bytes.writeInt16BE(vector.length, offset)
   at = bytes.writeInt16BE(0, at)
   for (const value of vector) at = bytes.writeFloatBE(value, at)

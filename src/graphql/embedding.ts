@@ -2,7 +2,12 @@ import { createBell } from '../bell.ts'
 import { type EmbeddingCoverage as Coverage, percentReady, readCoverage } from '../embedding/coverage.ts'
 import { type EmbeddingProgress as Progress, type ProgressFeed, saysTheSame } from '../embedding/progress.ts'
 import { existingOwners, type OwnerRef, requestEmbeddings } from '../embedding/requests.ts'
-import { type EmbeddingSpace, type EntityKind, entityKinds } from '../embedding/spaces.ts'
+import {
+  type EmbeddingSpace,
+  type EntityKind,
+  entityKinds,
+  type VectorPrecision,
+} from '../embedding/spaces.ts'
 import { InvalidInputError, NotFoundError } from '../errors.ts'
 import { enqueueJob } from '../jobs/queue.ts'
 import { builder, readGlobalId, readSeq } from './builder.ts'
@@ -63,6 +68,14 @@ const EmbeddingCoverage = builder.objectRef<Coverage>('EmbeddingCoverage').imple
   }),
 })
 
+export const VectorPrecisionEnum = builder.enumType('VectorPrecision', {
+  description: 'In what precision vectors are indexed and compared; they are stored whole.',
+  values: {
+    FULL: { description: 'Four bytes a number; up to 2,000 dimensions.' },
+    HALF: { description: 'Two bytes a number: half the room, and nearly the same order.' },
+  } satisfies Record<VectorPrecision, { description: string }>,
+})
+
 export const EmbeddingSpaceNode = builder.objectRef<EmbeddingSpace>('EmbeddingSpace')
 builder.node(EmbeddingSpaceNode, {
   description: 'One model at one dimension: vectors are comparable only inside one space.',
@@ -81,6 +94,11 @@ builder.node(EmbeddingSpaceNode, {
     }),
     model: t.exposeString('model', { description: 'The embedding model, as the provider names it.' }),
     dimensions: t.exposeInt('dimensions', { description: 'Length of the vectors.' }),
+    precision: t.field({
+      type: VectorPrecisionEnum,
+      description: 'In what precision its vectors are indexed and compared.',
+      resolve: ({ precision }) => precision,
+    }),
     state: t.field({
       type: SpaceStateEnum,
       description: 'What it is used for.',

@@ -6,11 +6,19 @@ import type { Task } from './runner.ts'
 
 /** Jobs of one kind that fail in a row before people are told. */
 const failuresForAlert = 3
+
+/** Jobs of one kind fail in a row, or a vector index finds too few of the nearest rows. */
+export type AlertType = 'JOBS_FAILING' | 'RECALL_LOW'
+
 const webhookLimitMs = 10_000
 
 interface AlertRow {
   id: string
-  kind: JobKind
+  type: AlertType
+  /** JOBS_FAILING: of the jobs. */
+  kind: JobKind | null
+  /** RECALL_LOW: whose index. */
+  entityKind: string | null
   failures: number
   error: string | null
   jobId: string | null
@@ -41,10 +49,71 @@ export function alertTask(
       const { failures, error, jobId } = alert
       log.error({ kind, failures, error, jobId }, `Alert: ${failures} jobs of one kind have failed in a row`)
     }
-    if (webhookUrl === null || alert.notifiedAt) return
-    await post(webhookUrl, alert)
-    await markNotified(database, alert.id)
+    await tell(database, webhookUrl, alert)
   }
+}
+
+/** The task that posts an alert which was raised by no job; what the webhook refuses is tried again by the queue. */
+export function postAlertTask(database: Database, webhookUrl: string | null): Task {
+  return async (payload) => {
+    const alert = await findAlert(database, (payload as { alertId: string }).alertId)
+    if (alert) await tell(database, webhookUrl, alert)
+  }
+}
+
+async function tell(sql: Sql, webhookUrl: string | null, alert: AlertRow): Promise<void> {
+  if (webhookUrl === null || alert.notifiedAt) return
+  await post(webhookUrl, alert)
+  await markNotified(sql, alert.id)
+}
+
+/**
+ * Raises the alert that an index of vectors finds too few of the nearest rows, or brings its words up to date.
+ * @returns whether it is new
+ */
+export async function raiseRecallAlert(
+  transaction: Transaction,
+  index: { spaceId: number; kind: string },
+  error: string,
+): Promise<boolean> {
+  const [alert] = await transaction.query<{ id: string; isNew: boolean }>(
+    `insert into alert (id, type, space_id, entity_kind, error) values ($1, 'RECALL_LOW', $2, $3, $4)
+     on conflict (space_id, entity_kind) where resolved_at is null and type = 'RECALL_LOW'
+       do update set error = excluded.error
+     returning id, xmax = 0 as "isNew"`,
+    [uuidv7(), index.spaceId, index.kind, error],
+  )
+  if (!alert?.isNew) return false
+  await transaction.query(
+    `select graphile_worker.add_job('post_alert', json_build_object('alertId', $1::text), queue_name => 'alerts',
+       max_attempts => 10, job_key => 'post_alert ' || $1)`,
+    [alert.id],
+  )
+  return true
+}
+
+/** @returns whether there was one */
+export async function resolveRecallAlert(
+  sql: Sql,
+  index: { spaceId: number; kind: string },
+): Promise<boolean> {
+  const resolved = await sql.query(
+    `update alert set resolved_at = now()
+     where type = 'RECALL_LOW' and space_id = $1 and entity_kind = $2 and resolved_at is null returning id`,
+    [index.spaceId, index.kind],
+  )
+  return resolved.length > 0
+}
+
+const alertColumns = `id, type, kind, entity_kind as "entityKind", failures, error, job_id as "jobId",
+  raised_at as "raisedAt", notified_at as "notifiedAt"`
+
+async function findAlert(sql: Sql, id: string): Promise<AlertRow | null> {
+  const [alert] = await sql.query<AlertRow>(
+    `select ${alertColumns} from alert where id = $1 and resolved_at is null`,
+    [id],
+  )
+  return alert ?? null
 }
 
 /** How many jobs of a kind have failed since the last one that succeeded, and what the last one was. */
@@ -73,8 +142,7 @@ async function raiseAlert(
     `insert into alert (id, kind, failures, error, job_id) values ($1, $2, $3, $4, $5)
      on conflict (kind) where resolved_at is null
        do update set failures = excluded.failures, error = excluded.error, job_id = excluded.job_id
-     returning id, kind, failures, error, job_id as "jobId", raised_at as "raisedAt", notified_at as "notifiedAt",
-       xmax = 0 as "isNew"`,
+     returning ${alertColumns}, xmax = 0 as "isNew"`,
     [uuidv7(), kind, failures, error, jobId],
   )
   return alert ? { alert, isNew: alert.isNew } : { alert: null, isNew: false }
@@ -92,15 +160,20 @@ async function markNotified(sql: Sql, id: string): Promise<void> {
   await sql.query('update alert set notified_at = now() where id = $1', [id])
 }
 
-async function post(url: string, { kind, failures, error, jobId, raisedAt }: AlertRow): Promise<void> {
-  const text = `Quarry: ${failures} ${kind} jobs have failed in a row. The last one: ${error ?? 'no reason was kept'}`
+async function post(url: string, alert: AlertRow): Promise<void> {
   const response = await fetch(url, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ type: 'JOBS_FAILING', text, kind, failures, error, jobId, raisedAt }),
+    body: JSON.stringify(bodyOf(alert)),
     signal: AbortSignal.timeout(webhookLimitMs),
     redirect: 'error',
   })
   await response.body?.cancel()
   if (!response.ok) throw new Error(`The webhook for alerts answered ${response.status}`)
+}
+
+function bodyOf({ type, kind, entityKind, failures, error, jobId, raisedAt }: AlertRow) {
+  if (type === 'RECALL_LOW') return { type, text: `Quarry: ${error}`, entityKind, error, raisedAt }
+  const text = `Quarry: ${failures} ${kind} jobs have failed in a row. The last one: ${error ?? 'no reason was kept'}`
+  return { type, text, kind, failures, error, jobId, raisedAt }
 }

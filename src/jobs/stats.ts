@@ -64,7 +64,7 @@ export async function countEndedJobs(sql: Sql): Promise<JobCount[]> {
 /** Kinds of jobs for which an alert is open, with how many have failed in a row. */
 export async function readOpenAlerts(sql: Sql): Promise<{ kind: JobKind; failures: number }[]> {
   return sql.query<{ kind: JobKind; failures: number }>(
-    'select kind, failures from alert where resolved_at is null',
+    `select kind, failures from alert where type = 'JOBS_FAILING' and resolved_at is null`,
   )
 }
 

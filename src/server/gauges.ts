@@ -1,8 +1,10 @@
 import { Gauge, type Registry } from 'prom-client'
 import type { Database } from '../db/database.ts'
 import { type EmbeddingCoverage, percentReady, readCoverage } from '../embedding/coverage.ts'
+import { bloatOf } from '../embedding/index-plan.ts'
 import { entityKinds } from '../embedding/spaces.ts'
 import { readOldestOwedSeconds } from '../embedding/stats.ts'
+import { readCaredSpaces, readVectorIndexes, type VectorIndex } from '../embedding/vector-index.ts'
 import { errorMessage } from '../errors.ts'
 import {
   countEndedJobs,
@@ -26,6 +28,7 @@ interface Snapshot {
   /** By the clock of the database, which is that of the times below. */
   at: Date
   oldestOwedSeconds: number
+  indexes: VectorIndex[]
   alerts: { kind: string; failures: number }[]
   providers: ProviderStatusRow[]
   processes: { role: string; n: number }[]
@@ -71,6 +74,9 @@ export function registerDatabaseGauges(options: {
       coverage,
       at,
       oldestOwedSeconds: owed > 0 ? await readOldestOwedSeconds(database, spaceId) : 0,
+      indexes: (await readVectorIndexes(database, await readCaredSpaces(database))).filter(
+        ({ space }) => space.id === spaceId,
+      ),
       alerts: await readOpenAlerts(database),
       providers: await readProviderStatus(database, purposes),
       processes: await countProcesses(database),
@@ -175,6 +181,28 @@ export function registerDatabaseGauges(options: {
     'Age of the oldest message, atom or topic that is owed an embedding; 0 if none is',
     [],
     (gauge, { oldestOwedSeconds }) => gauge.set(oldestOwedSeconds),
+  )
+  const indexGauge = (name: string, help: string, read: (index: VectorIndex) => number | null) =>
+    gauge(name, help, ['kind'], (gauge, { indexes }) => {
+      for (const index of indexes) {
+        const value = read(index)
+        if (value !== null) gauge.set({ kind: index.kind }, value)
+      }
+    })
+  indexGauge('quarry_vector_index_usable', '1 if searches have a vector index, else 0', ({ present }) =>
+    present?.isValid ? 1 : 0,
+  )
+  indexGauge('quarry_vector_index_rows', 'Vectors of a kind', ({ rows }) => rows)
+  indexGauge('quarry_vector_index_bytes', 'Size of a vector index', ({ present }) => present?.bytes ?? 0)
+  indexGauge(
+    'quarry_vector_index_bloat_ratio',
+    'Share of a vector index that holds nothing any more, 0..1; an estimate',
+    ({ rows, present, space }) => bloatOf({ rows, present, dimensions: space.dimensions }),
+  )
+  indexGauge(
+    'quarry_vector_index_recall_ratio',
+    'Share of the ten nearest rows that a vector index found when it was measured, 0..1',
+    ({ recall }) => recall,
   )
   gauge(
     'quarry_provider_state',

@@ -30,6 +30,7 @@ describe('with nothing set', () => {
         maxUploadBytes: 2 * 1024 * 1024 * 1024,
         telegramSecret: null,
       },
+      indexes: { precision: null, limits: { memoryBytes: 1024 ** 3, workers: 2 } },
       jobs: { retentionDays: 30, alertWebhookUrl: null },
       workerPort: null,
       logLevel: 'info',
@@ -94,6 +95,16 @@ describe('the embedding provider', () => {
       dimensions: null,
     })
   })
+})
+
+test('what vector indexes may take is given in megabytes', () => {
+  expect(
+    parseConfig({
+      QUARRY_EMBEDDING_PRECISION: 'half',
+      QUARRY_INDEX_BUILD_MEMORY_MB: '64',
+      QUARRY_INDEX_BUILD_WORKERS: '0',
+    }).indexes,
+  ).toEqual({ precision: 'HALF', limits: { memoryBytes: 64 * 1024 * 1024, workers: 0 } })
 })
 
 test('limits and origins are given in the units that their names say', () => {

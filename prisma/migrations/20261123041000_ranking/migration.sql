@@ -3,9 +3,9 @@
 -- How far a model can be trusted differs from model to model, see Calibration in src/providers/provider.ts.
 alter table embedding_space
   -- Share of meaning in a hybrid score.
-  add column meaning_share real not null default 0.4 check (meaning_share between 0 and 1),
+  add column meaning_share double precision not null default 0.4 check (meaning_share between 0 and 1),
   -- From this similarity on, two texts say the same.
-  add column duplicate real not null default 0.95 check (duplicate between 0 and 1);
+  add column duplicate double precision not null default 0.95 check (duplicate between 0 and 1);
 update embedding_space set meaning_share = 0.2, duplicate = 0.934 where provider = 'LOCAL';
 
 -- Searches and lists of one channel, as there are for authors and sources.

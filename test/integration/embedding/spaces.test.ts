@@ -24,10 +24,11 @@ afterAll(async () => {
 })
 
 /** What an app does with its space at its start. */
-async function start(env: Record<string, string> = {}) {
-  const provider = createEmbeddingProvider(parseConfig({ ...providerEnv(server), ...env }).embedding)
+async function start(env: Record<string, string> = {}, on = database) {
+  const { embedding, indexes } = parseConfig({ ...providerEnv(server), ...env })
+  const provider = createEmbeddingProvider(embedding)
   try {
-    return await ensureActiveSpace(database, provider, createLogger('silent'))
+    return await ensureActiveSpace(on, provider, createLogger('silent'), indexes)
   } finally {
     await provider.close()
   }
@@ -50,6 +51,7 @@ describe('at the start', () => {
       model: 'text-embedding-3-small',
       dimensions: 64,
       state: 'ACTIVE',
+      precision: 'FULL',
     })
     expect(await start()).toEqual(space)
     expect(await indexNames()).toHaveLength(entityKinds.length)
@@ -74,6 +76,39 @@ describe('at the start', () => {
     expect(await indexNames()).toEqual(['embedding_1_topic_vector'])
     await start()
     expect(await indexNames()).toEqual(whole)
+  })
+
+  test('a space gets the precision that is configured, else what its dimensions allow', async () => {
+    const large = { OPENAI_EMBEDDING_MODEL: 'text-embedding-3-large' }
+    const cases = [
+      [{ QUARRY_EMBEDDING_PRECISION: 'half' }, 'HALF'],
+      [{ ...large, OPENAI_EMBEDDING_DIMENSIONS: '2000' }, 'FULL'],
+      [{ ...large, OPENAI_EMBEDDING_DIMENSIONS: '2001' }, 'HALF'],
+    ] as const
+    for (const [env, precision] of cases) {
+      await using fresh = await openTestDatabase()
+      expect(await start(env, fresh.database)).toMatchObject({ precision })
+      const [index] = await fresh.database.query<{ type: string }>(
+        `select pg_get_indexdef('embedding_1_message_vector'::regclass) as type`,
+      )
+      expect(index?.type).toContain(precision === 'HALF' ? 'halfvec_cosine_ops' : ' vector_cosine_ops')
+    }
+    await using fresh = await openTestDatabase()
+    const env = { ...large, OPENAI_EMBEDDING_DIMENSIONS: '2001', QUARRY_EMBEDDING_PRECISION: 'full' }
+    await expect(start(env, fresh.database)).rejects.toThrow(
+      /QUARRY_EMBEDDING_PRECISION is full, but the vectors have 2001 dimensions/,
+    )
+  })
+
+  test('a space keeps its precision until another one is configured, which is then asked for', async () => {
+    const next = async () =>
+      (await database.query('select precision, next_precision as next from embedding_space'))[0]
+    expect(await start({ QUARRY_EMBEDDING_PRECISION: 'half' })).toMatchObject({ precision: 'FULL' })
+    expect(await next()).toEqual({ precision: 'FULL', next: 'HALF' })
+    await start()
+    expect(await next()).toEqual({ precision: 'FULL', next: 'HALF' })
+    await start({ QUARRY_EMBEDDING_PRECISION: 'full' })
+    expect(await next()).toEqual({ precision: 'FULL', next: null })
   })
 
   test.each([

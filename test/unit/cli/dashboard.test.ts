@@ -52,6 +52,7 @@ const dashboard: Dashboard = {
   jobs: [],
 }
 const alert = {
+  type: 'JOBS_FAILING',
   kind: 'IMPORT',
   failures: 3,
   error: 'no space left\non device',

@@ -1,0 +1,41 @@
+import type { Calibration, ProviderType } from '../providers/provider.ts'
+
+export const entityKinds = ['MESSAGE', 'ATOM', 'TOPIC'] as const
+export type EntityKind = (typeof entityKinds)[number]
+
+/** In what precision vectors are indexed and compared: 4 bytes a number, or 2. They are stored whole in both. */
+export const vectorPrecisions = ['FULL', 'HALF'] as const
+export type VectorPrecision = (typeof vectorPrecisions)[number]
+
+/** One model at one dimension: vectors are comparable only inside one space. */
+export interface EmbeddingSpace extends Calibration {
+  id: number
+  provider: Uppercase<ProviderType>
+  model: string
+  dimensions: number
+  state: 'BUILDING' | 'ACTIVE' | 'RETIRED'
+  /**
+   * What searches use. Index care changes it in place, when the indexes of another precision are there: who holds the
+   * space must read it for each statement.
+   */
+  precision: VectorPrecision
+}
+
+/** pgvector's own limit for an index over `vector`; above, half precision is indexed (up to 4000). */
+export const maxFullDimensions = 2000
+
+/** Names of partitions and indexes follow the space's number, so that a reader of `\d` can tell them apart. */
+export const partitionName = (space: Pick<EmbeddingSpace, 'id'>) => `embedding_${space.id}`
+
+/** The expression that is indexed; a search must use the same one, or the planner leaves the index. */
+export function indexedVector(
+  space: Pick<EmbeddingSpace, 'dimensions' | 'precision'>,
+  column: string,
+): { expression: string; type: string; opclass: string } {
+  const type = space.precision === 'FULL' ? 'vector' : 'halfvec'
+  return {
+    expression: `(${column}::${type}(${space.dimensions}))`,
+    type: `${type}(${space.dimensions})`,
+    opclass: `${type}_cosine_ops`,
+  }
+}

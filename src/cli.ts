@@ -7,6 +7,7 @@ import { runDemo } from './cli/demo.ts'
 import { waitForEmbeddings } from './cli/embeddings.ts'
 import { extract } from './cli/extract.ts'
 import { importPaths, requireFiles } from './cli/import.ts'
+import { showIndexes } from './cli/index-health.ts'
 import { Interrupted, interruptExitCodes, interruptSignal } from './cli/interrupt.ts'
 import { jobKinds, jobStates } from './cli/job-progress.ts'
 import { cancelJob, listJobs, retryJob, watchJob } from './cli/jobs.ts'
@@ -163,6 +164,23 @@ program
     }),
   )
 
+program
+  .command('index')
+  .description('show the vector indexes: rows, size, parameters, recall; measure them or build them anew')
+  .option('--json', 'as JSON, with all that the API tells', false)
+  .option('--measure', 'measure recall first: compare with exact scans', false)
+  .option('--rebuild [kind]', 'build them, or that of one kind, anew first, beside those in use', readKind)
+  .action((options: { json: boolean; measure: boolean; rebuild?: string | true }) =>
+    withApi(({ client }) =>
+      showIndexes(client, {
+        json: options.json,
+        measure: options.measure,
+        rebuild:
+          options.rebuild === undefined ? null : options.rebuild === true ? entityKinds : [options.rebuild],
+      }),
+    ),
+  )
+
 const jobs = program
   .command('jobs')
   .description('list the newest jobs; cancel, retry or watch one of them')
@@ -295,6 +313,12 @@ function listOption(flags: string, description: string, values: readonly string[
     if (values.includes(value)) return [...(earlier ?? []), value]
     throw new InvalidArgumentError(`It must be one of ${values.join(', ')}.`)
   })
+}
+
+function readKind(text: string): string {
+  const kind = text.toUpperCase()
+  if (entityKinds.some((each) => each === kind)) return kind
+  throw new InvalidArgumentError(`It must be one of ${entityKinds.join(', ')}.`)
 }
 
 function parseCount(text: string): number {

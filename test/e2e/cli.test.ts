@@ -156,3 +156,21 @@ test('wrong usage and wrong configuration end with their own exit codes and say 
   expect(worker.output).toContain('set DATABASE_URL')
   expect(nowhere.output).toContain('No Quarry server answers at http://127.0.0.1:9')
 })
+
+test('index shows the vector indexes, measured and built anew when asked, also as JSON', async () => {
+  await using folder = await preparedFolder()
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
+  const file = join(folder.path, 'chat.jsonl')
+  await writeFile(file, asJsonl(chat))
+  await runQuarry(['import', file], env)
+
+  const shown = await runQuarry(['index', '--measure', '--rebuild', 'message'], env)
+  expect(shown.output).toMatch(/MESSAGE +READY +3 .* full +16\/64 .* 1\.000 \(3 rows\)/)
+  expect(shown.code).toBe(0)
+  const asked = await runQuarry(['index', '--json'], env)
+  const json = JSON.parse(asked.output.slice(asked.output.indexOf('[')))
+  expect(json).toMatchObject([{ kind: 'MESSAGE', recall: 1 }, { kind: 'ATOM' }, { kind: 'TOPIC' }])
+  const wrong = await runQuarry(['index', '--rebuild', 'nothing'], env)
+  expect(wrong.output).toContain('It must be one of MESSAGE, ATOM, TOPIC.')
+  expect(wrong.code).toBe(2)
+})

@@ -68,10 +68,10 @@ export function expectedIndexBytes(
   const element = aligned(72 + bytesOfVector(dimensions, precision)) + linePointerBytes
   const neighbours = aligned(4 + (2 + upperLayers(m)) * m * 6) + linePointerBytes
   const pair = element + neighbours
-  const perPage = Math.floor(pageBytes / pair)
-  const pages = perPage > 0 ? rows / perPage : rows + rows / Math.max(1, Math.floor(pageBytes / neighbours))
+  // Where both do not fit on a page together, neither shares its page with anything.
+  const perPage = Math.floor(pageBytes / pair) || 0.5
   // The first page describes the index.
-  return 8192 * (1 + Math.ceil(pages))
+  return 8192 * (1 + Math.ceil(rows / perPage))
 }
 
 /** What pgvector's allocations come to beyond the sizes of the structures: up to 1.16, measured on 3,000 rows. */

@@ -254,6 +254,20 @@ describe('what a build is given', () => {
   })
 })
 
+test.each([
+  [20_000, 512, 'FULL', medium, 54_624_256],
+  [3_000, 512, 'HALF', medium, 4_923_392],
+  [2_000, 1_536, 'FULL', medium, 16_392_192],
+  // Vector and links do not fit on a page together.
+  [1_500, 2_000, 'FULL', medium, 24_584_192],
+  [1_500, 3_072, 'HALF', large, 12_296_192],
+] as const)(
+  'a new index of %i vectors of %i dimensions, %s, %j, has as many bytes as in Postgres',
+  (rows, dimensions, precision, parameters, bytes) => {
+    expect(expectedIndexBytes(rows, dimensions, precision, parameters)).toBe(bytes)
+  },
+)
+
 test('bloat is what an index takes beyond what its rows need', () => {
   const bytes = expectedIndexBytes(10_000, 512, 'FULL', medium)
   const of = (factor: number) =>

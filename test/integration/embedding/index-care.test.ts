@@ -310,6 +310,12 @@ describe('recall', () => {
         ),
       },
     ])
+    // Whoever runs jobs posts it.
+    expect(
+      await database.query(
+        `select from graphile_worker.jobs j join alert a on j.key = 'post_alert ' || a.id`,
+      ),
+    ).toHaveLength(1)
     await look({ classes: [good] })
     expect((await readIndex()).recall).toBeGreaterThan(0.95)
     expect(await openAlerts()).toEqual([])

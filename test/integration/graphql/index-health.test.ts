@@ -1,3 +1,7 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { json } from 'node:stream/consumers'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startProviderApp } from '../../support/apps.ts'
 import { graphql } from '../../support/generated/index.ts'
@@ -145,4 +149,37 @@ test('an alert of low recall names what the index is of, and is over with the ne
   ])
   await app.client.run(MeasureDocument, { input: { kinds: ['MESSAGE'] } })
   await eventually(async () => (await app.client.run(AlertsDocument)).alerts).toEqual([])
+})
+
+test('it is posted to the webhook, once', async () => {
+  const posts: unknown[] = []
+  const webhook = createServer((request, response) => {
+    void json(request).then((body) => {
+      posts.push(body)
+      response.writeHead(204).end()
+    })
+  }).listen(0, '127.0.0.1')
+  await once(webhook, 'listening')
+  const { port } = webhook.address() as AddressInfo
+  const env = { QUARRY_ALERT_WEBHOOK_URL: `http://127.0.0.1:${port}/hook` }
+  await using other = await startProviderApp({}, { env })
+  await other.sql(
+    `insert into alert (id, type, space_id, entity_kind, error) values (gen_random_uuid(), 'RECALL_LOW', 1, 'ATOM', 'too low')`,
+  )
+  const post = `select graphile_worker.add_job('post_alert', json_build_object('alertId', id)) from alert`
+  await other.sql(post)
+  const notified = () => other.sql('select notified_at is not null as yes from alert')
+  await eventually(notified).toEqual([{ yes: true }])
+  await other.sql(post)
+  await eventually(() => other.sql('select from graphile_worker.jobs')).toEqual([])
+  expect(posts).toEqual([
+    {
+      type: 'RECALL_LOW',
+      text: 'Quarry: too low',
+      entityKind: 'ATOM',
+      error: 'too low',
+      raisedAt: expect.any(String),
+    },
+  ])
+  webhook.close()
 })

@@ -176,7 +176,10 @@ async function withCareLock(
 const isShortOfSharedMemory = (error: unknown) =>
   error instanceof Error && 'code' in error && error.code === '53100' && /shared memory/.test(error.message)
 
-/** Builds an index and puts it in place. Under the lock of the space. */
+/**
+ * Builds an index and puts it in place. Under the lock of the space.
+ * @returns how long it took, in seconds; null if it was built already and only had to be put in place, or waits for that
+ */
 async function build(
   database: Database,
   session: Sql,
@@ -184,7 +187,7 @@ async function build(
   { parameters, reason }: Extract<CareDecision, { action: 'build' }>,
   limits: BuildLimits,
   log: Logger,
-): Promise<number> {
+): Promise<number | null> {
   const { space, kind, name, rows } = index
   const started = performance.now()
   const isConcurrent = database.engine === 'postgres'
@@ -235,7 +238,7 @@ async function build(
       await make(0)
     }
   }
-  const seconds = (performance.now() - started) / 1000
+  const seconds = isDone ? null : (performance.now() - started) / 1000
   if (isChange) return seconds
   await dropOldIndex(session, name, isConcurrent)
   await inTransaction(session, async () => {
@@ -245,10 +248,7 @@ async function build(
   await dropOldIndex(session, name, isConcurrent)
   // Until then the planner guesses what is in it.
   if (rows > 0) await session.query(`analyze ${partitionName(space)}`)
-  log.info(
-    { index: name, reason, rows, ms: Math.round(seconds * 1000), ...parameters },
-    'Built a vector index',
-  )
+  log.info({ index: name, reason, rows, seconds, ...parameters }, 'A vector index is in place')
   return seconds
 }
 
@@ -275,6 +275,8 @@ export async function createIndexCare(
   /** When rows were last seen to become more, by the name of the index. */
   const growth = changeOfRows(stalledAfterMs)
   const failedAt = new Map<string, number>()
+  /** How long the indexes took that this process has built, seconds: those of the next precision wait to be put in place. */
+  const beside = new Map<string, number>()
   const told = new Map<string, string>()
 
   async function look(): Promise<void> {
@@ -375,7 +377,9 @@ export async function createIndexCare(
     const decision = decideNow(index)
     if (decision.action === 'build') {
       const seconds = await build(database, session, index, decision, limits, log)
+      if (seconds === null) return
       metrics.indexBuilds.observe({ kind: index.kind }, seconds)
+      beside.set(index.name, seconds)
     } else if (index.next && !isAwaited(index)) {
       await dropNextIndex(session, index.name, isConcurrent)
     }
@@ -399,8 +403,9 @@ export async function createIndexCare(
         await recordBuild(
           session,
           index,
-          index.buildSeconds ?? 0,
-          `${cared.nextPrecision?.toLowerCase()} precision`,
+          beside.get(index.name) ?? null,
+          `it is to be of ${cared.nextPrecision?.toLowerCase()} precision`,
+          0,
         )
       }
       await changePrecision(session, cared.id)

@@ -250,17 +250,24 @@ export async function requestPrecision(
   )
 }
 
+/**
+ * That an index was built, and with that what was asked for before.
+ * @param begunSecondsAgo what was asked for since is still to be done
+ */
 export async function recordBuild(
   sql: Sql,
   { space, kind }: Pick<VectorIndex, 'space' | 'kind'>,
-  seconds: number,
+  seconds: number | null,
   reason: string,
+  begunSecondsAgo = seconds ?? 0,
 ): Promise<void> {
   await sql.query(
     `insert into vector_index (space_id, kind, built_at, build_seconds, build_reason) values ($1, $2, now(), $3, $4)
      on conflict (space_id, kind) do update set built_at = excluded.built_at, build_seconds = excluded.build_seconds,
-       build_reason = excluded.build_reason, rebuild_requested_at = null, last_error = null`,
-    [space.id, kind, seconds, reason],
+       build_reason = excluded.build_reason, last_error = null,
+       rebuild_requested_at = case when vector_index.rebuild_requested_at > now() - make_interval(secs => $5)
+         then vector_index.rebuild_requested_at end`,
+    [space.id, kind, seconds, reason, begunSecondsAgo],
   )
 }
 

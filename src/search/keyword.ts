@@ -166,6 +166,8 @@ export function keywordStatement(
     // What it looks up is known only while it runs: no plan depends on the values.
     ...(isRestricted(filter, query)
       ? {}
-      : { name: `words ${space.id} ${kinds.join(' ')} ${reach}${vector === null ? '' : ' near'}` }),
+      : {
+          name: `words ${space.id} ${space.precision} ${kinds.join(' ')} ${reach}${vector === null ? '' : ' near'}`,
+        }),
   }
 }

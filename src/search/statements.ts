@@ -107,7 +107,9 @@ export function semanticStatement(
     values: parameters.values,
     // Under a filter the best plan depends on how much it leaves.
     ...(scan === 'index' && !isRestricted(filter, words)
-      ? { name: `search ${space.id} ${space.precision} ${kinds.join(' ')} ${count} ${total}${withRows ? ' rows' : ''}` }
+      ? {
+          name: `search ${space.id} ${space.precision} ${kinds.join(' ')} ${count} ${total}${withRows ? ' rows' : ''}`,
+        }
       : {}),
   }
 }

@@ -4,6 +4,7 @@ import type { Database } from '../../../src/db/database.ts'
 import { ensureActiveSpace, entityKinds } from '../../../src/embedding/spaces.ts'
 import { createLogger } from '../../../src/log.ts'
 import { createEmbeddingProvider } from '../../../src/providers/create.ts'
+import { defaultCalibration } from '../../../src/providers/provider.ts'
 import { providerEnv } from '../../support/apps.ts'
 import { openTestDatabase } from '../../support/databases.ts'
 import { ProviderServer } from '../../support/provider-server.ts'
@@ -52,6 +53,7 @@ describe('at the start', () => {
       dimensions: 64,
       state: 'ACTIVE',
       precision: 'FULL',
+      ...defaultCalibration,
     })
     expect(await start()).toEqual(space)
     expect(await indexNames()).toHaveLength(entityKinds.length)

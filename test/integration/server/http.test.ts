@@ -230,9 +230,11 @@ describe('a subscription', () => {
         .catch((errors: unknown) => errors)
       expect(JSON.stringify(failed)).toMatch(/message/)
     }
-    const next = following.next()
     await ingest(app.client, ['news for the socket'])
-    expect(total((await next).value)).toBe((total(first) ?? Number.NaN) + 1)
+    // What came in before may still be embedded now: that is told, too.
+    let latest = total(first)
+    while (latest === total(first)) latest = total((await following.next()).value)
+    expect(latest).toBe((total(first) ?? Number.NaN) + 1)
     await following.return?.()
     await socket.dispose()
   })
@@ -255,10 +257,10 @@ describe('a subscription', () => {
       )
       if (events.length === 1 && totals.length === 0) await ingest(app.client, ['news by events'])
       totals.splice(0, totals.length, ...events)
-      if (totals.length > 1) break
+      if (totals.at(-1) !== totals[0]) break
     }
     leaving.abort()
-    expect(totals[1]).toBe((totals[0] ?? Number.NaN) + 1)
+    expect(totals.at(-1)).toBe((totals[0] ?? Number.NaN) + 1)
   })
 })
 

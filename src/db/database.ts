@@ -1,4 +1,5 @@
 import { PrismaPg } from '@prisma/adapter-pg'
+import { Mutex } from 'async-mutex'
 import pg from 'pg'
 import type { DatabaseConfig } from '../config.ts'
 import { errorMessage, SetupError } from '../errors.ts'
@@ -37,7 +38,8 @@ export interface Database extends Sql {
   /**
    * Lends a connection of its own, for what cannot be in a transaction (create index concurrently, vacuum) or must hold
    * a lock for longer than one, and throws it away afterwards, with its settings and locks. The embedded engine has one
-   * session for all: what is set or locked there stays, so use `set local` in a transaction.
+   * session for all: what is set or locked there stays, so use `set local` in a transaction. It is lent to one at a time
+   * there, because a lock would keep nobody out.
    * @param limitMs how long one statement may take
    */
   session<Result>(limitMs: number, work: (session: Sql) => Promise<Result>): Promise<Result>
@@ -153,6 +155,7 @@ function assemble(
   stop: () => Promise<void>,
 ): Database {
   const prisma = new PrismaClient({ adapter: new PrismaPg(pool) })
+  const lent = new Mutex()
   let closing: Promise<void> | null = null
   return {
     engine,
@@ -187,20 +190,23 @@ function assemble(
         client.release(broken)
       }
     },
-    async session(limitMs, work) {
-      const client = await pool.connect()
-      try {
-        // The client of the embedded engine has a limit of its own; there, a setting would be that of everybody.
-        if (engine === 'postgres') await client.query(`set statement_timeout = ${Math.trunc(limitMs)}`)
-        return await work({
-          async query<Row extends object>(text: string, values: readonly unknown[] = []) {
-            const statement = { text, values: [...values], query_timeout: limitMs }
-            return (await client.query<Row>(statement)).rows
-          },
-        })
-      } finally {
-        client.release(true)
+    session(limitMs, work) {
+      const lend = async () => {
+        const client = await pool.connect()
+        try {
+          // The client of the embedded engine has a limit of its own; there, a setting would be that of everybody.
+          if (engine === 'postgres') await client.query(`set statement_timeout = ${Math.trunc(limitMs)}`)
+          return await work({
+            async query<Row extends object>(text: string, values: readonly unknown[] = []) {
+              const statement = { text, values: [...values], query_timeout: limitMs }
+              return (await client.query<Row>(statement)).rows
+            },
+          })
+        } finally {
+          client.release(true)
+        }
       }
+      return engine === 'embedded' ? lent.runExclusive(lend) : lend()
     },
     close() {
       closing ??= (async () => {

@@ -37,7 +37,7 @@ export class LocalProvider implements EmbeddingProvider {
   readonly model = 'universal-sentence-encoder-lite'
   readonly knownDimensions = dimensions
   /** Measured, see docs/quality.md: the best F1 of duplicates, and the share with which hybrid search does best. */
-  readonly calibration = { meaningShare: 0.2, duplicate: 0.934 }
+  readonly calibration = { meaningShare: 0.25, duplicate: 0.934 }
   readonly limits: EmbeddingLimits
   readonly #tokenizer: LocalTokenizer
   readonly #threads: number

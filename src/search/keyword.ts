@@ -8,7 +8,15 @@ import { isRestricted, type Statement } from './statements.ts'
 
 /** What the very form of a word adds to its stem. */
 const formWorth = 0.3
-/** What a word is worth that only begins like the one that is being typed. */
+/**
+ * What a small word ("the", "und", "que") is worth. Among few or short texts these are rare enough to lift what has
+ * nothing else of the query; left out, they could not be searched for, and names made of them would be lost.
+ */
+const smallWorth = 0.3
+/**
+ * What a word is worth that only begins like the last one of the query, in a text without that one: all, if no text has
+ * it, so that it can only be half typed; else so much.
+ */
 const prefixWorth = 0.3
 /** What a name of several words adds to them where it stands whole. */
 const nameWorth = 1
@@ -55,9 +63,9 @@ interface Clue {
 
 function cluesOf({ terms, names }: WordQuery): Clue[] {
   return [
-    ...terms.flatMap(({ stem, forms, count, beginning }) => {
+    ...terms.flatMap(({ stem, forms, count, isSmall, beginning }) => {
       // A word that is said again is meant more, but not twice as much.
-      const worth = Math.sqrt(count)
+      const worth = Math.sqrt(count) * (isSmall ? smallWorth : 1)
       const others = forms.filter((form) => form !== stem)
       const alternative = others.length > 0 ? others.map(lexeme).join(' | ') : null
       const whole = lexeme(stem)

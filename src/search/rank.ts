@@ -42,7 +42,7 @@ export const blendDepth = 100
 /** So much more counts meaning where a text says the same as the query than where none is near. */
 const meaningGain = 0.4
 /** Words of the best hits, as a share of what the words of the query count. */
-const relatedWorth = 0.5
+const relatedWorth = 0.45
 /** Around the similarity from which on two texts say the same: below and above it is clear whether they do. */
 const sameMargin = 0.03
 

@@ -1,4 +1,5 @@
 import type { EntityKind } from '../embedding/spaces.ts'
+import { smallWords } from '../words/language.ts'
 import { dampingOf } from './bm25.ts'
 import { ownerTable, Parameters } from './filter.ts'
 import type { Statement } from './statements.ts'
@@ -47,7 +48,7 @@ export function relatedStatement(
         select t.weight, t.damping, f.word, ln(1 + (total - f.documents + 0.5) / (f.documents + 0.5)) as rarity,
           cardinality(u.positions) as occurrences
         from text t cross join lateral unnest(t.words) as u join word_frequency f on f.word = u.lexeme, all_texts
-        where t.weight > 0 and f.documents <= ${maxShare} * total
+        where t.weight > 0 and f.documents <= ${maxShare} * total and f.word <> all (${parameters.add(smallWords)}::text[])
       ), word as materialized (
         select quote_lexeme(word)::tsquery as match,
           rarity * sum(weight * rarity * occurrences / (occurrences + damping)) as worth

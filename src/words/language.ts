@@ -9,16 +9,30 @@ for (const [index, words] of languages.entries()) {
   for (const word of words) languagesOf.set(fold(word), [...(languagesOf.get(fold(word)) ?? []), index])
 }
 
-/**
- * Whether a text is taken for English, by its small words ("the", "und", "que"): no other Latin language has more of
- * them in it. A text without any is; words of other scripts have no English endings that could be cut.
- * @param words folded
- */
-export function isEnglish(words: readonly string[]): boolean {
+/** What the small words of a text tell of its language. */
+export interface Language {
+  /**
+   * Whether it is taken for English: no other Latin language has more small words ("the", "und", "que") in it. A text
+   * without any is; words of other scripts have no English endings that could be cut.
+   */
+  isEnglish: boolean
+  /** Whether a word is a small one of the language that has most of them in the text: it says next to nothing. */
+  isSmall(word: string): boolean
+}
+
+/** @param words folded */
+export function languageOf(words: readonly string[]): Language {
   const counts = languages.map(() => 0)
   for (const word of words) {
     for (const language of languagesOf.get(word) ?? []) counts[language] = (counts[language] ?? 0) + 1
   }
-  const [english = 0, ...others] = counts
-  return others.every((count) => count <= english)
+  const most = Math.max(...counts)
+  const best = counts.indexOf(most)
+  return {
+    isEnglish: best === 0,
+    isSmall: (word) => most > 0 && (languagesOf.get(word)?.includes(best) ?? false),
+  }
 }
+
+/** Small words of English. */
+export const smallWords: readonly string[] = eng.map(fold)

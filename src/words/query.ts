@@ -1,4 +1,4 @@
-import { isEnglish } from './language.ts'
+import { languageOf } from './language.ts'
 import { isLoneCharacter, stemOf, tokenize } from './tokens.ts'
 
 /** What the words of a query ask for. Lists hold folded words as the index has them. */
@@ -27,6 +27,8 @@ export interface Term {
   forms: string[]
   /** How often the query says it, 1 or more. */
   count: number
+  /** A small word of its language ("the", "und", "que"), which says next to nothing. */
+  isSmall: boolean
   /** The form that is being typed: what begins like it fits, too. */
   beginning: string | null
 }
@@ -97,14 +99,14 @@ export function parseQuery(text: string): WordQuery {
 function readWords(text: string, quoted: readonly string[]): Omit<WordQuery, 'required' | 'excluded'> {
   const all = [...quoted, text].join(' ')
   const tokens = tokenize(all, 'searched')
-  const hasStems = isEnglish(tokens.map(({ word }) => word))
+  const { isEnglish: hasStems, isSmall } = languageOf(tokens.map(({ word }) => word))
   const isBeingTyped = /[\p{L}\p{N}\p{M}]$/u.test(text) && runsOf(all) <= maxTyped
   const last = isBeingTyped ? tokens.at(-1) : undefined
   const terms = new Map<string, Term>()
   for (const token of tokens) {
     const { word } = token
     const stem = hasStems ? stemOf(word) : word
-    const term = terms.get(stem) ?? { stem, forms: [], count: 0, beginning: null }
+    const term = terms.get(stem) ?? { stem, forms: [], count: 0, isSmall: isSmall(word), beginning: null }
     if (!term.forms.includes(word)) term.forms.push(word)
     term.count++
     if (token === last || isLoneCharacter(word)) term.beginning = word

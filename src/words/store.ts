@@ -7,10 +7,10 @@ export const wordlessChannel = 'quarry_words_owed'
 
 export const tableOf: Record<EntityKind, string> = { MESSAGE: 'message', ATOM: 'atom', TOPIC: 'topic' }
 
-/** SQL: what of a row is searched. */
+/** SQL: what of a row is searched. Of an atom whose title only begins its content, words must not count twice. */
 const textOf: Record<EntityKind, string> = {
   MESSAGE: 'content',
-  ATOM: 'atom_text(title, content)',
+  ATOM: `case when starts_with(content, rtrim(title, '… ')) then content else atom_text(title, content) end`,
   TOPIC: 'topic_text(name, description, keywords)',
 }
 

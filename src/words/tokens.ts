@@ -1,6 +1,6 @@
 import { stemmer } from 'stemmer'
 import { fold } from './fold.ts'
-import { isEnglish } from './language.ts'
+import { languageOf } from './language.ts'
 import { lexeme } from './lexemes.ts'
 
 /** A word of a text. */
@@ -99,7 +99,7 @@ export interface IndexedWords {
 
 export function indexWords(text: string): IndexedWords {
   const tokens = tokenize(text, 'indexed')
-  const withStems = isEnglish(tokens.map(({ word }) => word))
+  const { isEnglish: withStems } = languageOf(tokens.map(({ word }) => word))
   const positions = new Map<string, number[]>()
   const add = (word: string, position: number) => {
     const known = positions.get(word)

@@ -6,7 +6,7 @@ alter table embedding_space
   add column meaning_share double precision not null default 0.4 check (meaning_share between 0 and 1),
   -- From this similarity on, two texts say the same.
   add column duplicate double precision not null default 0.95 check (duplicate between 0 and 1);
-update embedding_space set meaning_share = 0.2, duplicate = 0.934 where provider = 'LOCAL';
+update embedding_space set meaning_share = 0.25, duplicate = 0.934 where provider = 'LOCAL';
 
 -- Searches and lists of one channel, as there are for authors and sources.
 create index message_channel_sent_at on message (channel, sent_at, id);

@@ -6,8 +6,8 @@ describe('a query', () => {
   test('of plain words looks for each, the last one as a beginning, too', () => {
     expect(parseQuery('server connections')).toEqual({
       terms: [
-        { stem: 'server', forms: ['server'], count: 1, beginning: null },
-        { stem: 'connect', forms: ['connections'], count: 1, beginning: 'connections' },
+        { stem: 'server', forms: ['server'], count: 1, isSmall: false, beginning: null },
+        { stem: 'connect', forms: ['connections'], count: 1, isSmall: false, beginning: 'connections' },
       ],
       names: [],
       required: [],
@@ -69,6 +69,16 @@ describe('a query', () => {
 
   test.each(['"it is down," she said', 'he asked “why now?” again'])('quotes somebody: %j', (text) => {
     expect(parseQuery(text)).toMatchObject({ required: [], meaning: text })
+  })
+
+  test.each([
+    ['where is the log of the server', ['where', 'is', 'the', 'of']],
+    ['warum sind die Listings nicht da', ['warum', 'sind', 'die', 'nicht', 'da']],
+    ['почему падает сервер', []],
+    ['server logs', []],
+  ])('of %j has the small words %j', (text, small) => {
+    const { terms } = parseQuery(text)
+    expect(terms.flatMap(({ forms, isSmall }) => (isSmall ? forms : []))).toEqual(small)
   })
 
   test('in another language has no stems', () => {

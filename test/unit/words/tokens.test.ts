@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { fold } from '../../../src/words/fold.ts'
-import { isEnglish } from '../../../src/words/language.ts'
+import { languageOf } from '../../../src/words/language.ts'
 import { indexWords, tokenize } from '../../../src/words/tokens.ts'
 
 const searched = (text: string) => tokenize(text, 'searched').map(({ word }) => word)
@@ -75,7 +75,7 @@ describe('a text is English', () => {
     ['las conexiones no son para el servidor', false],
     ['', true],
   ])('%j: %s', (text, expected) => {
-    expect(isEnglish(searched(text))).toBe(expected)
+    expect(languageOf(searched(text)).isEnglish).toBe(expected)
   })
 })
 

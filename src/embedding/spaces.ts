@@ -70,7 +70,8 @@ function requirePossible(precision: VectorPrecision, dimensions: number): void {
   )
 }
 
-const spaceColumns = `id, provider, model, dimensions, state, precision, meaning_share as "meaningShare", duplicate`
+const spaceColumns = `id, provider, model, dimensions, state, precision, meaning_share as "meaningShare",
+  meaning_share_long as "meaningShareLong", duplicate`
 
 export async function findActiveSpace(sql: Sql): Promise<EmbeddingSpace | null> {
   const [space] = await sql.query<EmbeddingSpace>(
@@ -92,14 +93,15 @@ async function createActiveSpace(
     const other = await findActiveSpace(transaction)
     if (other) return other
     const [space] = await transaction.query<EmbeddingSpace>(
-      `insert into embedding_space (provider, model, dimensions, state, precision, meaning_share, duplicate)
-       values ($1, $2, $3, 'ACTIVE', $4, $5, $6) returning ${spaceColumns}`,
+      `insert into embedding_space (provider, model, dimensions, state, precision, meaning_share, meaning_share_long, duplicate)
+       values ($1, $2, $3, 'ACTIVE', $4, $5, $6, $7) returning ${spaceColumns}`,
       [
         provider.type.toUpperCase(),
         provider.model,
         dimensions,
         precision ?? (dimensions <= maxFullDimensions ? 'FULL' : 'HALF'),
         provider.calibration.meaningShare,
+        provider.calibration.meaningShareLong,
         provider.calibration.duplicate,
       ],
     )

@@ -36,8 +36,11 @@ export class LocalProvider implements EmbeddingProvider {
   readonly type = 'local'
   readonly model = 'universal-sentence-encoder-lite'
   readonly knownDimensions = dimensions
-  /** Measured, see docs/quality.md: the best F1 of duplicates, and the share with which hybrid search does best. */
-  readonly calibration = { meaningShare: 0.25, duplicate: 0.934 }
+  /**
+   * Measured, see docs/quality.md: the best F1 of duplicates, and the shares with which hybrid search does best. It was
+   * made for sentences.
+   */
+  readonly calibration = { meaningShare: 0.4, meaningShareLong: 0.25, duplicate: 0.934 }
   readonly limits: EmbeddingLimits
   readonly #tokenizer: LocalTokenizer
   readonly #threads: number

@@ -17,14 +17,19 @@ export interface EmbeddingLimits {
 
 /** How far similarities of a model (1 - cosineDistance / 2) can be trusted: a space keeps it from its making on. */
 export interface Calibration {
-  /** Share of meaning in a hybrid score, 0..1: the better the model finds texts beside their words, the more. */
+  /**
+   * Share of meaning in a hybrid score, 0..1: the better the model finds texts beside their words, the more. Among short
+   * texts, of 20 words and less on average.
+   */
   meaningShare: number
+  /** The same among long texts, of 50 words and more. */
+  meaningShareLong: number
   /** From this similarity on, two texts say the same. */
   duplicate: number
 }
 
 /** Between what models do for which it was measured. */
-export const defaultCalibration: Calibration = { meaningShare: 0.4, duplicate: 0.95 }
+export const defaultCalibration: Calibration = { meaningShare: 0.5, meaningShareLong: 0.4, duplicate: 0.95 }
 
 /** Something that turns texts into vectors. One per process and model; owns its threads and connections. */
 export interface EmbeddingProvider {

@@ -44,6 +44,8 @@ export interface KeywordCandidate {
   wordScore: number
   /** Cosine distance to the query, 0..2; null where the row has no vector yet. */
   distance: number | null
+  /** Words of a text of this kind, on average. */
+  averageLength: number
   /** No text that was not looked up has a higher score than this. */
   unseen: number
 }
@@ -166,6 +168,7 @@ export function keywordStatement(
         from ordered, all_texts
       )
       select leg.kind, leg.id, (leg.score / l.total)::float8 as "wordScore", (l.unseen / l.total)::float8 as unseen,
+        (select average_length::float8 from word_statistics s where s.kind = leg.kind) as "averageLength",
         (${distance})::float8 as distance
       from (${legs.join('\nunion all\n')}) as leg cross join looked_up l
       left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = leg.kind and e.owner_id = leg.id

@@ -46,19 +46,32 @@ const relatedWorth = 0.45
 /** Around the similarity from which on two texts say the same: below and above it is clear whether they do. */
 const sameMargin = 0.03
 
+/** Words of a text, on average, up to which texts are short and from which on they are long. */
+const shortText = 20
+const longText = 50
+
 /**
  * What counts how much for a query. The nearer in meaning its nearest text is, the better the model has understood it:
  * then meaning counts more, and the words of further hits, which cannot be as near, less.
  * @param nearest similarity of the nearest row; null if none was found
+ * @param length words of a text, on average over the texts that were found
  */
-export function sharesOf({ meaningShare, duplicate }: Calibration, nearest: number | null): Shares {
+export function sharesOf(
+  { meaningShare, meaningShareLong, duplicate }: Calibration,
+  nearest: number | null,
+  length: number,
+): Shares {
   const sure = nearest === null ? 0 : (nearest - duplicate + sameMargin) / (2 * sameMargin)
-  const saysTheSame = Math.min(1, Math.max(0, sure))
-  const meaning = Math.min(1, meaningShare + meaningGain * saysTheSame)
+  const saysTheSame = within01(sure)
+  const isLong = within01((length - shortText) / (longText - shortText))
+  const usual = meaningShare + (meaningShareLong - meaningShare) * isLong
+  const meaning = Math.min(1, usual + meaningGain * saysTheSame)
   const related = (1 - meaning) * relatedWorth * (1 - saysTheSame)
   const all = 1 + related
   return { meaning: meaning / all, words: (1 - meaning) / all, related: related / all }
 }
+
+const within01 = (value: number) => Math.min(1, Math.max(0, value))
 
 /** The rows of one leg, as it ordered them. */
 export function rankLeg(found: readonly Candidate[], mode: 'SEMANTIC' | 'KEYWORD'): RankedHit[] {

@@ -179,7 +179,8 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
       byWords(kinds, filter, words, vector, limit, exactWords, total),
     ])
     const distance = near[0]?.distance ?? null
-    const shares = sharesOf(space, distance === null ? null : similarityOf(distance))
+    const length = fit.reduce((sum, { averageLength }) => sum + averageLength, 0) / Math.max(fit.length, 1)
+    const shares = sharesOf(space, distance === null ? null : similarityOf(distance), length)
     const hits = blend(near, fit, shares)
     if (shares.related === 0 || hits.length < 2) return hits
     const related = await run<RelatedScore>(relatedStatement(hits.slice(0, learners)))
@@ -199,7 +200,7 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
     limit: number,
     exact: number,
     total: number,
-  ): Promise<Candidate[]> {
+  ): Promise<KeywordCandidate[]> {
     if (words.terms.length === 0) return []
     const ask = (reach: 'rare' | 'all') =>
       run<KeywordCandidate>(keywordStatement(space, kinds, filter, words, vector, limit, reach, total))

@@ -177,15 +177,20 @@ test('words of the best hits lift those that have them', () => {
 })
 
 test.each([
-  ['nothing is near', null, 0.4],
-  ['nothing says the same', 0.8, 0.4],
-  ['something may say the same', 0.95, 0.6],
-  ['something says the same', 0.99, 0.8],
-])('meaning counts more the nearer something is: %s', (_name, nearest, meaning) => {
-  const { meaning: share, words, related } = sharesOf(defaultCalibration, nearest)
-  expect(share + words + related).toBeCloseTo(1)
-  expect(share / (share + words)).toBeCloseTo(meaning)
-})
+  ['nothing is near', null, 15, 0.5],
+  ['nothing says the same', 0.8, 15, 0.5],
+  ['something may say the same', 0.95, 15, 0.7],
+  ['something says the same', 0.99, 15, 0.9],
+  ['texts are long', 0.8, 60, 0.4],
+  ['texts are neither long nor short', 0.8, 35, 0.45],
+])(
+  'meaning counts more the nearer something is, less in long texts: %s',
+  (_name, nearest, length, meaning) => {
+    const { meaning: share, words, related } = sharesOf(defaultCalibration, nearest, length)
+    expect(share + words + related).toBeCloseTo(1)
+    expect(share / (share + words)).toBeCloseTo(meaning)
+  },
+)
 
 test('a row without a vector is found by words, without a similarity', () => {
   expect(blend([], [candidate('new', null, 0.4)], shares)).toMatchObject([

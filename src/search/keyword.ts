@@ -60,6 +60,8 @@ interface Clue {
   word: string | null
   /** Of a beginning: the clue of the whole word. */
   whole: string | null
+  /** Of several words: it is there or it is not, because ts_rank counts no phrases. */
+  isPhrase: boolean
   worth: number
 }
 
@@ -77,12 +79,12 @@ function cluesOf({ terms, names }: WordQuery): Clue[] {
         ...(beginning === null ? [] : [{ ...plain, match: `${lexeme(beginning)}:*`, whole, worth }]),
       ]
     }),
-    ...names.map((words) => ({ ...plain, match: phrase(words), worth: nameWorth })),
+    ...names.map((words) => ({ ...plain, match: phrase(words), isPhrase: true, worth: nameWorth })),
   ]
 }
 
 const firstId = '00000000-0000-0000-0000-000000000000'
-const plain = { alternative: null, word: null, whole: null }
+const plain = { alternative: null, word: null, whole: null, isPhrase: false }
 
 /**
  * The best rows by words, by BM25. Each also gets its distance if a vector of the query is given, so that both legs of
@@ -106,7 +108,7 @@ export function keywordStatement(
   const clues = cluesOf(query)
   const column = (field: keyof Clue, type: string) =>
     `${parameters.add(clues.map((each) => each[field]))}::${type}[]`
-  const asked = `unnest(${column('match', 'tsquery')}, ${column('alternative', 'tsquery')}, ${column('word', 'text')}, ${column('whole', 'tsquery')}, ${column('worth', 'float8')})`
+  const asked = `unnest(${column('match', 'tsquery')}, ${column('alternative', 'tsquery')}, ${column('word', 'text')}, ${column('whole', 'tsquery')}, ${column('isPhrase', 'bool')}, ${column('worth', 'float8')})`
   const count = parameters.add(limit)
   const { expression, type } = indexedVector(space, 'e.vector')
   const distance =
@@ -137,7 +139,8 @@ export function keywordStatement(
     // The inner query stands for itself (offset 0): its damping is computed once, not for each clue.
     return `(select '${kind}'::entity_kind as kind, text.id, (
         select sum(q.worth * ${k1 + 1} * (1 - damping / (damping
-          + greatest(occurrences(text.words, q.match), occurrences(text.words, q.alternative)))))
+          + case when q.is_phrase then (text.words @@ q.match)::int
+            else greatest(occurrences(text.words, q.match), occurrences(text.words, q.alternative)) end)))
         from clue q where q.whole is null or not text.words @@ q.whole) as score
       from (
         select ${alias}.id, ${words}, ${dampingOf(kind, `${alias}.word_count`)} as damping
@@ -148,12 +151,12 @@ export function keywordStatement(
     text: `with all_texts as materialized (
         select sum(documents)::float8 as total from word_statistics
       ), counted as materialized (
-        select a.match, a.alternative, a.whole, a.worth,
+        select a.match, a.alternative, a.whole, a.is_phrase, a.worth,
           coalesce((select f.documents from word_frequency f
             where f.word = a.word and f.documents >= ${leastTrusted('total')}), ${counted})::float8 as documents
-        from ${asked} as a(match, alternative, word, whole, worth), all_texts
+        from ${asked} as a(match, alternative, word, whole, is_phrase, worth), all_texts
       ), clue as materialized (
-        select match, alternative, whole, documents, worth * ln(1 + (greatest(total - documents, 0) + 0.5) / (documents + 0.5))
+        select match, alternative, whole, is_phrase, documents, worth * ln(1 + (greatest(total - documents, 0) + 0.5) / (documents + 0.5))
           * case when exists (select from counted o where o.match = c.whole and o.documents > 0) then ${prefixWorth} else 1 end as worth
         from counted c, all_texts
       ), ordered as materialized (

@@ -43,6 +43,14 @@ describe('what is written through the API is found by its words at once', () => 
   })
 })
 
+test('a name that stands whole is worth more than its parts, in whatever order these stand', async () => {
+  await ingest(app.client, ['cache redis grows', 'redis_cache grows'])
+  expect(await find('redis_cache ')).toEqual([
+    { content: 'redis_cache grows' },
+    { content: 'cache redis grows' },
+  ])
+})
+
 describe('what is written behind the back of the API is found by its words soon', () => {
   const insert = `insert into message (id, source_id, external_id, author, content, sent_at)
     select gen_random_uuid(), id, $1, 'ann', $1, now() from source limit 1`

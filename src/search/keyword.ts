@@ -23,18 +23,20 @@ const nameWorth = 1
 /** Rare words are counted when they are asked for; no further than this. */
 const maxCounted = 5_000
 /**
- * Words in so many texts that all of them together cannot lift one above a text with the rarest word are not looked up,
- * only counted in those that are found: the sum of what they can be worth, as a share of what the rarest word is.
+ * The rarest words are looked up first, as long as they are together in no more texts than this: enough to know how good
+ * the best are, so that of the other words only those are looked up that can lift a text among them.
  */
-const commonShare = 0.8
-
+const firstScored = 1_000
 /**
- * So many texts are scored at the most because of words that are looked up in all texts: more would take longer than
- * anybody waits, and words in so many say little.
+ * Words that are together in more texts than this are looked up in texts that have all of them, where these are fewer,
+ * and in the newest: to score every text that has such a word would take longer than anybody waits.
  */
-const maxScored = 10_000
-/** Words in more texts than that are looked up in about so many of the newest. */
-const newestScored = 2_500
+const maxScored = 3_000
+/** So many of the newest texts that the filter leaves are gone through at the most, until so many have such a word. */
+const newestRead = 5_000
+const newestScored = 1_000
+/** Without a filter not where the other words bring up about so many: they fill the deepest page. */
+const deepestPage = 501
 
 /** A text that has words of the query. */
 export interface KeywordCandidate {
@@ -58,8 +60,10 @@ interface Clue {
   alternative: string | null
   /** The word whose frequency is kept, if it is one. */
   word: string | null
-  /** Of a beginning: the clue of the whole word. */
-  whole: string | null
+  /** What words begin with, if it is a beginning. */
+  beginning: string | null
+  /** tsquery: the word, its forms and its beginning are clues of; null of a name. */
+  term: string | null
   /** Of several words: it is there or it is not, because ts_rank counts no phrases. */
   isPhrase: boolean
   worth: number
@@ -72,26 +76,37 @@ function cluesOf({ terms, names }: WordQuery): Clue[] {
       const worth = Math.sqrt(count) * (isSmall ? smallWorth : 1)
       const others = forms.filter((form) => form !== stem)
       const alternative = others.length > 0 ? others.map(lexeme).join(' | ') : null
-      const whole = lexeme(stem)
+      const term = lexeme(stem)
       return [
-        { ...plain, match: whole, alternative, word: stem, worth },
-        ...others.map((form) => ({ ...plain, match: lexeme(form), word: form, worth: worth * formWorth })),
-        ...(beginning === null ? [] : [{ ...plain, match: `${lexeme(beginning)}:*`, whole, worth }]),
+        { ...plain, term, match: term, alternative, word: stem, worth },
+        ...others.map((form) => ({
+          ...plain,
+          term,
+          match: lexeme(form),
+          word: form,
+          worth: worth * formWorth,
+        })),
+        ...(beginning === null
+          ? []
+          : [{ ...plain, term, match: `${lexeme(beginning)}:*`, beginning, worth }]),
       ]
     }),
     ...names.map((words) => ({ ...plain, match: phrase(words), isPhrase: true, worth: nameWorth })),
   ]
 }
 
-const firstId = '00000000-0000-0000-0000-000000000000'
-const plain = { alternative: null, word: null, whole: null, isPhrase: false }
+/** Unicode's last: what begins with a word stands before the word with this behind it. */
+const lastCharacter = '\u{10ffff}'
+const plain = { term: null, alternative: null, word: null, beginning: null, isPhrase: false }
 
 /**
  * The best rows by words, by BM25. Each also gets its distance if a vector of the query is given, so that both legs of
  * a hybrid search can be scored alike.
  * @param limit of each kind
- * @param reach 'rare' looks up texts by the rarer words only: exact down to the score `unseen`. 'all' looks up the rest,
- * too; words that are in more than `maxScored` texts in the newest ones only
+ * @param floor score, 0..1, of a text that is as good as needed: words that all together cannot lift a text above it are
+ * not looked up (Turtle and Flood, "Query evaluation: strategies and optimizations", 1995). Null: not known yet, only the
+ * rarer words are looked up. Both are exact down to the score `unseen`, but for words that are in more than `maxScored`
+ * texts: these are looked up in the newest, where the floor asks for them.
  * @param total of all kinds
  */
 export function keywordStatement(
@@ -101,14 +116,14 @@ export function keywordStatement(
   query: WordQuery,
   vector: Buffer | null,
   limit: number,
-  reach: 'rare' | 'all',
+  floor: number | null,
   total = limit,
 ): Statement {
   const parameters = new Parameters()
   const clues = cluesOf(query)
   const column = (field: keyof Clue, type: string) =>
     `${parameters.add(clues.map((each) => each[field]))}::${type}[]`
-  const asked = `unnest(${column('match', 'tsquery')}, ${column('alternative', 'tsquery')}, ${column('word', 'text')}, ${column('whole', 'tsquery')}, ${column('isPhrase', 'bool')}, ${column('worth', 'float8')})`
+  const asked = `unnest(${column('match', 'tsquery')}, ${column('alternative', 'tsquery')}, ${column('word', 'text')}, ${column('beginning', 'text')}, ${column('term', 'tsquery')}, ${column('isPhrase', 'bool')}, ${column('worth', 'float8')})`
   const count = parameters.add(limit)
   const { expression, type } = indexedVector(space, 'e.vector')
   const distance =
@@ -119,56 +134,80 @@ export function keywordStatement(
         `(select count(*) from (select from ${table} where words @@ a.match limit ${maxCounted}) as c)`,
     )
     .join(' + ')
-  const isBearable = `texts_up_to_here <= ${maxScored}`
-  const isLookedUp = reach === 'all' ? isBearable : `${isBearable} and up_to_here > ${commonShare} * most`
-  const matchOf = (clues: string) =>
-    `string_agg(concat_ws(' | ', match::text, alternative::text), ' | ') filter (where ${clues})::tsquery`
+  const isNeeded =
+    floor === null
+      ? `texts_up_to_here <= ${firstScored}`
+      : `up_to_here > ${parameters.add(floor)}::float8 * max(up_to_here) over ()`
+  const any = `string_agg(concat_ws(' | ', match::text, alternative::text), ' | ')`
   const legs = kinds.map((kind) => {
-    const { table, alias } = ownerTable[kind]
+    const { table, alias, newestFirst } = ownerTable[kind]
     const words = `${alias}.words`
-    const among =
-      reach === 'rare'
-        ? `${words} @@ (select match from looked_up)`
-        : `(${words} @@ (select match from looked_up) or ${words} @@ (select common from looked_up) and ${alias}.id >= coalesce(
-            (select id from ${table} order by id desc offset (select newest from looked_up) limit 1), '${firstId}'))`
     const conditions = [
-      among,
       ...filterConditions(kind, filter, parameters),
       ...wordConditions(kind, query, parameters),
     ]
+    const columns = `${alias}.id, ${words}, ${alias}.word_count`
+    const among = [
+      `select ${columns} from ${table} ${alias}
+        where ${[`${words} @@ (select match from looked_up)`, ...conditions].join(' and ')}`,
+    ]
+    // Not by the index of words: it would bring up each text that has the word before it is asked how new it is.
+    if (floor !== null) {
+      among.push(`(select newest.* from (
+          select ${columns} from ${table} ${alias} where ${['(select common from looked_up) is not null', ...conditions].join(' and ')}
+          order by ${newestFirst} limit ${newestRead}
+        ) as newest where words @@ (select common from looked_up) and words @@ (select match from looked_up) is not true
+        limit ${newestScored})`)
+    }
     // The inner query stands for itself (offset 0): its damping is computed once, not for each clue.
     return `(select '${kind}'::entity_kind as kind, text.id, (
         select sum(q.worth * ${k1 + 1} * (1 - damping / (damping
           + case when q.is_phrase then (text.words @@ q.match)::int
             else greatest(occurrences(text.words, q.match), occurrences(text.words, q.alternative)) end)))
-        from clue q where q.whole is null or not text.words @@ q.whole) as score
+        from clue q where q.beginning is null or not text.words @@ q.term) as score
       from (
-        select ${alias}.id, ${words}, ${dampingOf(kind, `${alias}.word_count`)} as damping
-        from ${table} ${alias} where ${conditions.join(' and ')} offset 0
+        select id, words, ${dampingOf(kind, 'word_count')} as damping
+        from (${among.join('\nunion all\n')}) as found offset 0
       ) as text order by score desc nulls last, text.id limit ${count})`
   })
   return {
     text: `with all_texts as materialized (
-        select sum(documents)::float8 as total from word_statistics
+        select greatest(sum(documents), 1)::float8 as total from word_statistics
       ), counted as materialized (
-        select a.match, a.alternative, a.whole, a.is_phrase, a.worth,
+        select a.match, a.alternative, a.beginning, a.term, a.is_phrase, a.worth,
           coalesce((select f.documents from word_frequency f
-            where f.word = a.word and f.documents >= ${leastTrusted('total')}), ${counted})::float8 as documents
-        from ${asked} as a(match, alternative, word, whole, is_phrase, worth), all_texts
+              where f.word = a.word and f.documents >= ${leastTrusted('total')}),
+            (select least(sum(f.documents), total) from word_frequency f
+              where f.word >= a.beginning and f.word < a.beginning || '${lastCharacter}'
+              having sum(f.documents) >= ${leastTrusted('total')}),
+            ${counted})::float8 as documents
+        from ${asked} as a(match, alternative, word, beginning, term, is_phrase, worth), all_texts
       ), clue as materialized (
-        select match, alternative, whole, is_phrase, documents, worth * ln(1 + (greatest(total - documents, 0) + 0.5) / (documents + 0.5))
-          * case when exists (select from counted o where o.match = c.whole and o.documents > 0) then ${prefixWorth} else 1 end as worth
+        select match, alternative, beginning, term, is_phrase, documents,
+          worth * ln(1 + (greatest(total - documents, 0) + 0.5) / (documents + 0.5)) * case when c.beginning is not null
+            and exists (select from counted o where o.match = c.term and o.documents > 0) then ${prefixWorth} else 1 end as worth
         from counted c, all_texts
       ), ordered as materialized (
-        select *, ${k1 + 1} * sum(worth) over (order by worth, match::text) as up_to_here, max(worth) over () as most,
+        select *, ${k1 + 1} * sum(worth) over (order by worth, match::text) as up_to_here,
           sum(documents) over (order by documents, match::text) as texts_up_to_here
         from clue
+      ), needed as materialized (
+        select *, ${isNeeded} as is_needed, texts_up_to_here <= ${maxScored} as is_bearable from ordered
+      ), common_term as materialized (
+        select ${any} as any_form, max(documents) as documents from needed
+        where is_needed and not is_bearable and term is not null group by term
+      ), with_all as materialized (
+        select string_agg('(' || any_form || ')', ' & ') as match, max(total) * exp(sum(ln(documents / total))) as documents
+        from common_term, all_texts having max(total) * exp(sum(ln(documents / total))) <= ${maxScored}
       ), looked_up as materialized (
-        select ${matchOf(isLookedUp)} as match, ${matchOf(`not (${isLookedUp})`)} as common,
-          coalesce(max(up_to_here) filter (where not (${isLookedUp})), 0) as unseen,
-          ceil(${newestScored} * max(total) / nullif(sum(documents) filter (where not (${isLookedUp})), 0))::bigint as newest,
+        select nullif(concat_ws(' | ', ${any} filter (where is_needed and is_bearable), (select match from with_all)), '')::tsquery as match,
+          case when ${isRestricted(filter, query)}
+            or coalesce(max(texts_up_to_here) filter (where is_needed and is_bearable), 0)
+            + coalesce((select documents from with_all), 0) < ${deepestPage}
+            then ${any} filter (where is_needed and not is_bearable) end::tsquery as common,
+          coalesce(max(up_to_here) filter (where not (is_needed and is_bearable)), 0) as unseen,
           max(up_to_here) as total
-        from ordered, all_texts
+        from needed
       )
       select leg.kind, leg.id, (leg.score / l.total)::float8 as "wordScore", (l.unseen / l.total)::float8 as unseen,
         (select average_length::float8 from word_statistics s where s.kind = leg.kind) as "averageLength",
@@ -181,7 +220,7 @@ export function keywordStatement(
     ...(isRestricted(filter, query)
       ? {}
       : {
-          name: `words ${space.id} ${space.precision} ${kinds.join(' ')} ${reach}${vector === null ? '' : ' near'}`,
+          name: `words ${space.id} ${space.precision} ${kinds.join(' ')}${floor === null ? '' : ' above'}${vector === null ? '' : ' near'}`,
         }),
   }
 }

@@ -156,7 +156,11 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
       run<Candidate>(semanticStatement(space, of, filter, vector, limit, { ...options, words, scan }))
     const found = await ask(kinds, 'index')
     if (!isRestricted(filter, words) || found.length >= (options.total ?? limit)) return found
-    const short = kinds.filter((kind) => found.filter((row) => row.kind === kind).length < limit)
+    const short = kinds.filter((kind) => {
+      const ofKind = found.filter((row) => row.kind === kind)
+      return ofKind.length < (ofKind[0]?.eligible ?? limit)
+    })
+    if (short.length === 0) return found
     const known = new Set(found.map(({ id }) => id))
     const missed = (await ask(short, 'exact')).filter(({ id }) => !known.has(id))
     if (missed.length === 0) return found
@@ -202,13 +206,11 @@ export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: Quer
     total: number,
   ): Promise<KeywordCandidate[]> {
     if (words.terms.length === 0) return []
-    const ask = (reach: 'rare' | 'all') =>
-      run<KeywordCandidate>(keywordStatement(space, kinds, filter, words, vector, limit, reach, total))
-    const found = await ask('rare')
-    const last = found[exact - 1]
-    const unseen = found[0]?.unseen ?? 1
-    if (unseen === 0 || (last && last.wordScore >= unseen)) return found
-    return ask('all')
+    const ask = (floor: number | null) =>
+      run<KeywordCandidate>(keywordStatement(space, kinds, filter, words, vector, limit, floor, total))
+    const found = await ask(null)
+    const floor = found[exact - 1]?.wordScore ?? 0
+    return found[0] && floor >= found[0].unseen ? found : ask(floor)
   }
 
   async function neighbours(

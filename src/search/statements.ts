@@ -22,6 +22,8 @@ export interface Candidate {
   wordScore: number | null
   /** The row itself as JSON, where the statement was asked for it. */
   row?: Record<string, unknown> | null
+  /** Of a filtered scan that brought up fewer rows of a kind than were asked for: how many of that kind there are. */
+  eligible?: number | null
 }
 
 export interface Statement {
@@ -80,6 +82,8 @@ export function semanticStatement(
   const query = scanningFor(limit, `${parameters.add(vector)}::vector::${type}`)
   // In the text, not a parameter: a kept plan must know how few rows it is for, or it would leave the index.
   const count = Math.trunc(limit)
+  const mayGiveUp = scan === 'index' && isRestricted(filter, words)
+  const eligible: string[] = []
   const legs = kinds.map((kind) => {
     const { table, alias } = ownerTable[kind]
     const conditions = [
@@ -95,18 +99,20 @@ export function semanticStatement(
         order by (${expression} <=> ${query}) + 0 limit ${count})`
     }
     const join = conditions.length > 0 ? `join ${table} ${alias} on ${alias}.id = e.owner_id` : ''
-    return `(select '${kind}' as kind, e.owner_id as id, ${expression} <=> ${query} as distance
-      from ${partitionName(space)} e ${join} where ${[...where, ...conditions].join(' and ')}
+    const rows = `from ${partitionName(space)} e ${join} where ${[...where, ...conditions].join(' and ')}`
+    eligible.push(`when '${kind}' then (select count(*)::int from (select ${rows} limit ${count}) as c)`)
+    return `(select '${kind}' as kind, e.owner_id as id, ${expression} <=> ${query} as distance ${rows}
       order by ${expression} <=> ${query} limit ${count})`
   })
   const rows = kinds.map((kind) => `when '${kind}' then ${rowAsJson(kind, 'leg.id')}`)
   return {
     text: `select kind, leg.id, distance::float8 as distance, null as "wordScore"
       ${withRows ? `, case kind ${rows.join(' ')} end as row` : ''}
+      ${mayGiveUp ? `, case when count(*) over (partition by kind) < ${count} then case kind ${eligible.join(' ')} end end as eligible` : ''}
       from (${legs.join('\nunion all\n')}) as leg order by distance, leg.id limit ${Math.trunc(total)}`,
     values: parameters.values,
     // Under a filter the best plan depends on how much it leaves.
-    ...(scan === 'index' && !isRestricted(filter, words)
+    ...(scan === 'index' && !mayGiveUp
       ? {
           name: `search ${space.id} ${space.precision} ${kinds.join(' ')} ${count} ${total}${withRows ? ' rows' : ''}`,
         }

@@ -183,16 +183,14 @@ describe.each(entityKinds)('the plan for %s', (kind) => {
     )
   })
 
-  test.each([null, vector])('of a search by words uses the index of words (%#)', async (queryVector) => {
-    const statement = keywordStatement(
-      space,
-      [kind],
-      filterOf[kind],
-      parseQuery('number 77 '),
-      queryVector,
-      21,
-      'rare',
-    )
+  test.each([
+    [null, null],
+    [vector, null],
+    [null, 0.2],
+    [vector, 0.2],
+  ])('of a search by words uses the index of words (%#)', async (queryVector, floor) => {
+    const query = parseQuery('number 77 ')
+    const statement = keywordStatement(space, [kind], filterOf[kind], query, queryVector, 21, floor)
     expect(await planWithIndexes(statement)).toContain(`Bitmap Index Scan on ${kind.toLowerCase()}_words`)
   })
 })
@@ -304,23 +302,37 @@ describe('the pages of a search', () => {
       expect(kinds.filter((each) => each === kind).length).toBeGreaterThan(10)
   })
 
-  test('are full where the scan of the index gives up', async () => {
-    const impatient = givingUp()
-    const queryVectors = { get: () => Promise.resolve(vector) }
-    const search = createSearch(impatient, space, queryVectors)
-    const { hits } = await search.search({
+  const nearest = (of: Sql, first: number, filter: SearchFilter) =>
+    createSearch(of, space, { get: () => Promise.resolve(vector) }).search({
       query: 'nothing',
       kinds: ['MESSAGE'],
       mode: 'SEMANTIC',
       threshold: null,
-      filter: filterOf.MESSAGE,
-      first: 10,
+      filter,
+      first,
       after: null,
     })
+
+  test('are full where the scan of the index gives up', async () => {
+    const impatient = givingUp()
+    const { hits } = await nearest(impatient, 10, filterOf.MESSAGE)
     expect(new Set(hits.map(({ ranked }) => ranked.id)).size).toBe(10)
     const similarities = hits.map(({ ranked }) => ranked.similarity ?? 0)
     expect(similarities).toEqual([...similarities].sort((a, b) => b - a))
     expect(impatient.answers).toEqual([1, 11])
+  })
+
+  test('are asked for once where the filter leaves no more', async () => {
+    const answers: number[] = []
+    const counting: Sql = {
+      async query<Row extends object>(text: string, values?: readonly unknown[]) {
+        const rows = await sql.query<Row>(text, values)
+        answers.push(rows.length)
+        return rows
+      },
+    }
+    await nearest(counting, 50, { ...noFilter, ...rare })
+    expect(answers).toEqual([rowsOfKind / 100])
   })
 
   test('end at the deepest result, by name', async () => {

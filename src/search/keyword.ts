@@ -64,8 +64,8 @@ interface Clue {
   beginning: string | null
   /** tsquery: the word, its forms and its beginning are clues of; null of a name. */
   term: string | null
-  /** Of several words: it is there or it is not, because ts_rank counts no phrases. */
-  isPhrase: boolean
+  /** Else it is there or it is not: ts_rank counts no phrases, and adds up what it finds of each word that begins so. */
+  isCounted: boolean
   worth: number
 }
 
@@ -88,16 +88,16 @@ function cluesOf({ terms, names }: WordQuery): Clue[] {
         })),
         ...(beginning === null
           ? []
-          : [{ ...plain, term, match: `${lexeme(beginning)}:*`, beginning, worth }]),
+          : [{ ...plain, term, match: `${lexeme(beginning)}:*`, beginning, isCounted: false, worth }]),
       ]
     }),
-    ...names.map((words) => ({ ...plain, match: phrase(words), isPhrase: true, worth: nameWorth })),
+    ...names.map((words) => ({ ...plain, match: phrase(words), isCounted: false, worth: nameWorth })),
   ]
 }
 
 /** Unicode's last: what begins with a word stands before the word with this behind it. */
 const lastCharacter = '\u{10ffff}'
-const plain = { term: null, alternative: null, word: null, beginning: null, isPhrase: false }
+const plain = { term: null, alternative: null, word: null, beginning: null, isCounted: true }
 
 /**
  * The best rows by words, by BM25. Each also gets its distance if a vector of the query is given, so that both legs of
@@ -123,7 +123,7 @@ export function keywordStatement(
   const clues = cluesOf(query)
   const column = (field: keyof Clue, type: string) =>
     `${parameters.add(clues.map((each) => each[field]))}::${type}[]`
-  const asked = `unnest(${column('match', 'tsquery')}, ${column('alternative', 'tsquery')}, ${column('word', 'text')}, ${column('beginning', 'text')}, ${column('term', 'tsquery')}, ${column('isPhrase', 'bool')}, ${column('worth', 'float8')})`
+  const asked = `unnest(${column('match', 'tsquery')}, ${column('alternative', 'tsquery')}, ${column('word', 'text')}, ${column('beginning', 'text')}, ${column('term', 'tsquery')}, ${column('isCounted', 'bool')}, ${column('worth', 'float8')})`
   const count = parameters.add(limit)
   const { expression, type } = indexedVector(space, 'e.vector')
   const distance =
@@ -162,8 +162,8 @@ export function keywordStatement(
     // The inner query stands for itself (offset 0): its damping is computed once, not for each clue.
     return `(select '${kind}'::entity_kind as kind, text.id, (
         select sum(q.worth * ${k1 + 1} * (1 - damping / (damping
-          + case when q.is_phrase then (text.words @@ q.match)::int
-            else greatest(occurrences(text.words, q.match), occurrences(text.words, q.alternative)) end)))
+          + case when q.is_counted then greatest(occurrences(text.words, q.match), occurrences(text.words, q.alternative))
+            else (text.words @@ q.match)::int end)))
         from clue q where q.beginning is null or not text.words @@ q.term) as score
       from (
         select id, words, ${dampingOf(kind, 'word_count')} as damping
@@ -174,23 +174,23 @@ export function keywordStatement(
     text: `with all_texts as materialized (
         select greatest(sum(documents), 1)::float8 as total from word_statistics
       ), counted as materialized (
-        select a.match, a.alternative, a.beginning, a.term, a.is_phrase, a.worth,
+        select a.match, a.alternative, a.beginning, a.term, a.is_counted, a.worth,
           coalesce((select f.documents from word_frequency f
               where f.word = a.word and f.documents >= ${leastTrusted('total')}),
             (select least(sum(f.documents), total) from word_frequency f
               where f.word >= a.beginning and f.word < a.beginning || '${lastCharacter}'
-              having sum(f.documents) >= ${leastTrusted('total')}),
+              having sum(f.documents) >= ${maxCounted}),
             ${counted})::float8 as documents
-        from ${asked} as a(match, alternative, word, beginning, term, is_phrase, worth), all_texts
+        from ${asked} as a(match, alternative, word, beginning, term, is_counted, worth), all_texts
       ), clue as materialized (
-        select match, alternative, beginning, term, is_phrase, documents,
+        select match, alternative, beginning, term, is_counted, documents,
           worth * ln(1 + (greatest(total - documents, 0) + 0.5) / (documents + 0.5)) * case when c.beginning is not null
             and exists (select from counted o where o.match = c.term and o.documents > 0) then ${prefixWorth} else 1 end as worth
         from counted c, all_texts
       ), ordered as materialized (
         select *, ${k1 + 1} * sum(worth) over (order by worth, match::text) as up_to_here,
-          sum(documents) over (order by documents, match::text) as texts_up_to_here
-        from clue
+          total * (1 - exp(sum(ln(greatest(1 - documents / total, 1e-9))) over (order by documents, match::text))) as texts_up_to_here
+        from clue, all_texts
       ), needed as materialized (
         select *, ${isNeeded} as is_needed, texts_up_to_here <= ${maxScored} as is_bearable from ordered
       ), common_term as materialized (

@@ -51,6 +51,13 @@ test('a name that stands whole is worth more than its parts, in whatever order t
   ])
 })
 
+test('a text with two words that begin like the last one is not better than one with all words', async () => {
+  const all = 'We need gold plankton on the server'
+  const begun = 'We need a planet in the plaza and a walrus on the server'
+  await ingest(app.client, [all, begun])
+  expect(await find('gold pla')).toEqual([{ content: all }, { content: begun }])
+})
+
 describe('what is written behind the back of the API is found by its words soon', () => {
   const insert = `insert into message (id, source_id, external_id, author, content, sent_at)
     select gen_random_uuid(), id, $1, 'ann', $1, now() from source limit 1`

@@ -349,8 +349,8 @@ async function preparePeers(
 ): Promise<Pick<SearchTask, 'statement' | 'filtered'>> {
   const [query] = queries
   if (!query) throw new Error('no queries')
-  // Of any channels: only the text counts.
-  const onChannels = { ...noFilter, channels: [] }
+  // Of any channel: only the text counts.
+  const onChannel = { ...noFilter, channels: [''] }
   const statementOf = (filter: typeof noFilter, withRows: boolean) =>
     semanticStatement(space, ['MESSAGE'], filter, query.vector, pageSize + 1, { withRows })
   const client = await connect(url)
@@ -360,14 +360,14 @@ async function preparePeers(
       client,
       queries,
       statementOf(noFilter, false),
-      statementOf(onChannels, false),
+      statementOf(onChannel, false),
       pageSize,
     )
   } finally {
     await client.end()
   }
   const { text, name } = statementOf(noFilter, true)
-  const filtered = statementOf(onChannels, true)
+  const filtered = statementOf(onChannel, true)
   return {
     statement: { text, ...(name === undefined ? {} : { name }) },
     filtered: { text: filtered.text, ...(filtered.name === undefined ? {} : { name: filtered.name }) },

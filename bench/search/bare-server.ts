@@ -9,9 +9,9 @@ import { openPool, serveParent } from './serve.ts'
 
 export interface BareTask {
   databaseUrl: string
-  /** By the text of a query and whether it is filtered, what is sent; the channels come last. */
+  /** By the text of a query and whether it is filtered, what is sent; the channel comes last. */
   vectors: Record<string, Buffer>
-  /** Without a filter, and with one on channels. */
+  /** Without a filter, and with one on a channel. */
   statement: { text: string; name?: string }
   filtered: { text: string; name?: string }
   pageSize: number
@@ -31,7 +31,7 @@ async function answer({ query, channels }: Ask): Promise<string> {
   const { rows } = await pool.query<Candidate>(
     channels === null
       ? { ...task.statement, values: [vector] }
-      : { ...task.filtered, values: [vector, channels] },
+      : { ...task.filtered, values: [vector, ...channels] },
   )
   const edges = rows.slice(0, task.pageSize).map(({ distance, row }) => ({
     similarity: 1 - (distance ?? 0) / 2,

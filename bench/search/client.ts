@@ -28,7 +28,7 @@ export interface SearchTask {
   urls: { bare: string; postgraphile: string; quarry: string }
   databaseUrl: string
   queries: { text: string; vector: Buffer }[]
-  /** The very statement of the search by meaning, without a filter and with one on channels. */
+  /** The very statement of the search by meaning, without a filter and with one on a channel. */
   statement: { text: string; name?: string }
   filtered: { text: string; name?: string }
   cells: Cell[]
@@ -145,7 +145,7 @@ function asker(
         const answer = await clients[connection]?.query<{ id: string }>(
           channels === null
             ? { ...task.statement, values: [vector] }
-            : { ...task.filtered, values: [vector, channels] },
+            : { ...task.filtered, values: [vector, ...channels] },
         )
         return answer?.rows.slice(0, task.pageSize).map(({ id }) => id) ?? []
       }

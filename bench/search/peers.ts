@@ -12,7 +12,7 @@ export const langchainView = 'bench_langchain'
  * the vector of a query from a table, as the other servers get it from their memory: as text in each request it would be
  * 5 KB more to read.
  * @param statement without rows, its only parameter the vector
- * @param filtered the same with a second one, the channels
+ * @param filtered the same with a second one, the channel
  */
 export async function createPostgraphileFunction(
   client: pg.Client,
@@ -46,7 +46,7 @@ export async function createPostgraphileFunction(
          return query ${search(statement.text.replaceAll('$1', 'wanted'))};
        else
          -- Planned for each call, as Quarry has it: a kept plan does not know how much the filter leaves.
-         return query execute $filtered$${search(filtered.text)}$filtered$ using wanted, channels;
+         return query execute $filtered$${search(filtered.text)}$filtered$ using wanted, channels[1];
        end if;
      end $$`,
   )

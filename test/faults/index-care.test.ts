@@ -90,3 +90,28 @@ describe('a process that is killed while it builds a vector index', () => {
     expect(asked).toEqual({ at: null })
   })
 })
+
+describe('a process that is stopped while it builds a vector index', () => {
+  test('ends in order, and the next one builds it', async ({ skip }) => {
+    // Embedded, an index is built in the process of the database, which answers nothing else meanwhile.
+    needsPostgres(skip)
+    await using fleet = await startFleet()
+    await fill(fleet)
+    const server = fleet.start('serve')
+    const client = await server.client()
+    const [built] = await indexes(fleet)
+    await client.run(RebuildMessagesDocument)
+    await isBuilding(fleet)
+    expect(await server.stop()).toMatchObject({ code: 0 })
+    expect(server.output()).not.toContain('Not all has ended')
+    expect(await indexes(fleet)).toContainEqual({ name, isValid: true, id: built?.id })
+
+    const next = fleet.start('worker')
+    await next.ready
+    await eventually(async () => {
+      const now = await indexes(fleet)
+      expect(now).toEqual([{ name, isValid: true, id: expect.any(Number) }])
+      expect(now[0]?.id).not.toBe(built?.id)
+    })
+  })
+})

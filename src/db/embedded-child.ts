@@ -8,7 +8,7 @@ import { PGLiteSocketServer } from '@electric-sql/pglite-socket'
 import { errorMessage } from '../errors.ts'
 import { sessionSettings } from './connection.ts'
 import type { FromChild, ToChild } from './embedded-protocol.ts'
-import { acquireLockWhenFree, type DataLock } from './lock.ts'
+import { acquireLockWhenFree, aloneLimitMs, type DataLock } from './lock.ts'
 
 /*
  * The process that owns an embedded database: PGlite runs in it, so that a long statement blocks nobody else's event
@@ -20,9 +20,8 @@ if (!dataDir || !process.send)
   throw new Error('embedded-child.ts is started by db/embedded.ts with a data folder')
 
 const maxConnections = 64
+/** Shorter than this process may live without its owner (aloneLimitMs). */
 const closeLimitMs = 5_000
-/** How long after its owner this process may live: closing takes up to closeLimitMs. */
-const aloneLimitMs = 2 * closeLimitMs
 const leastFreeBytes = 32 * 1024 * 1024
 const errorResponse = 'E'.charCodeAt(0)
 let lock: DataLock | null = null

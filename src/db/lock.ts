@@ -35,7 +35,10 @@ export interface DataLock {
 
 const fileName = 'lock.json'
 const takeOverLimitMs = 10_000
-const closingLimitMs = 10_000
+/** How long the process of an embedded database may outlive its owner; then its watchdog ends it. */
+export const aloneLimitMs = 10_000
+/** Longer than that, or a restart would be told of a holder that ends at this moment. */
+const closingLimitMs = 2 * aloneLimitMs
 
 /**
  * Takes the folder for this process, for as long as it lives.

@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import type { Database, Sql } from '../db/database.ts'
 import { errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
-import { bringForward, requeueForgotten } from './queue.ts'
+import { bringForward, clearTakenOut, requeueForgotten } from './queue.ts'
 
 export type ProcessRole = 'server' | 'worker'
 
@@ -45,6 +45,7 @@ export async function enterProcess(
     await clearDeadProcesses(database, deadAfterSeconds)
     await unlockOrphans(database)
     await bringForward(database)
+    await clearTakenOut(database)
     const forgotten = await requeueForgotten(database)
     if (forgotten.length > 0)
       log.warn({ jobs: forgotten }, 'Jobs that nobody worked on are in the queue again')

@@ -56,6 +56,17 @@ export async function requeueForgotten(sql: Sql): Promise<string[]> {
   return rows.map(({ id }) => id)
 }
 
+/**
+ * Clears what was taken out of the queue while it was run, and whose process lost the database before it could end it: it
+ * is never run again, and would stay for ever.
+ */
+export async function clearTakenOut(sql: Sql): Promise<void> {
+  await sql.query(
+    `select graphile_worker.complete_jobs(array_agg(id)) from graphile_worker.jobs
+     where key is null and attempts >= max_attempts and max_attempts = ${maxQueueAttempts} and locked_at is null`,
+  )
+}
+
 /** What was put into the queue in the future was put there by a clock that has since been set back: it waits from now on. */
 export async function bringForward(sql: Sql): Promise<void> {
   await sql.query(

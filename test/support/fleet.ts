@@ -172,6 +172,12 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
         timeout: limitMs,
         interval: 500,
       })
+      // Cleared by whoever looks next.
+      const takenOut = () =>
+        sql(
+          'select id from graphile_worker.jobs where key is null and attempts >= max_attempts and locked_at is null',
+        )
+      await vi.waitFor(async () => expect(await takenOut()).toEqual([]), { timeout: limitMs, interval: 500 })
       await expectTruth(sql, provider.options.vector)
     },
     async [Symbol.asyncDispose]() {

@@ -308,6 +308,18 @@ test('a job that is under way and that nobody works on is taken up again', async
   expect(await app.client.waitForJob(jobId)).toMatchObject({ state: 'SUCCEEDED', attempts: 2 })
 })
 
+test('what was taken out of the queue while it was run does not stay there when its process loses the database', async () => {
+  const [entry] = await app.sql<{ id: string }>(
+    `select id from graphile_worker.add_job('IMPORT', payload => '{}', run_at => now() + interval '1 hour', max_attempts => 10000)`,
+  )
+  await app.sql(
+    'update graphile_worker._private_jobs set attempts = max_attempts, run_at = now() where id = $1',
+    [entry?.id],
+  )
+  const left = () => app.sql('select id from graphile_worker.jobs where id = $1', [entry?.id])
+  await expect.poll(left, { timeout: 25_000 }).toEqual([])
+})
+
 describe('alerts', () => {
   const openAlerts = () => app.sql('select kind::text, failures from alert where resolved_at is null')
 

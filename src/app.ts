@@ -49,7 +49,10 @@ export interface AppOptions {
 }
 
 /** When what is old is cleared: every hour, whichever process is first. */
-const schedule = '17 * * * * clear_ended_jobs\n37 * * * * clear_telegram_updates'
+const schedule = [
+  '17 * * * * clear_ended_jobs ?jobKey=clear_ended_jobs',
+  '37 * * * * clear_telegram_updates ?jobKey=clear_telegram_updates',
+].join('\n')
 /** Telegram repeats an update for a day. */
 const telegramUpdateDays = 7
 

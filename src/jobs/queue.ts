@@ -57,13 +57,14 @@ export async function requeueForgotten(sql: Sql): Promise<string[]> {
 }
 
 /**
- * Clears what was taken out of the queue while it was run, and whose process lost the database before it could end it: it
- * is never run again, and would stay for ever.
+ * Clears what was taken out of the queue (or replaced in it) while it was run, and whose process was killed or lost the
+ * database before it could end it: it is never run again, and would stay for ever. Being taken out has cost it its key;
+ * nothing is put into the queue without one.
  */
 export async function clearTakenOut(sql: Sql): Promise<void> {
   await sql.query(
     `select graphile_worker.complete_jobs(array_agg(id)) from graphile_worker.jobs
-     where key is null and attempts >= max_attempts and max_attempts = ${maxQueueAttempts} and locked_at is null`,
+     where key is null and attempts >= max_attempts and locked_at is null`,
   )
 }
 

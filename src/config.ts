@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { z } from 'zod'
 import { SetupError } from './errors.ts'
 import type { ChatModelConfig } from './providers/chat/create.ts'
@@ -49,6 +50,10 @@ export interface JobRules {
   alertWebhookUrl: string | null
 }
 
+export const providerNetworks = ['public', 'loopback', 'private'] as const
+/** Where providers that are added by the API may be: on the internet; also on this machine; also in private networks. */
+export type ProviderNetwork = (typeof providerNetworks)[number]
+
 export interface Config {
   database: DatabaseConfig
   embedding: EmbeddingProviderConfig
@@ -57,6 +62,12 @@ export interface Config {
     precision: 'FULL' | 'HALF' | null
     /** What the build of a vector index may take: bytes, and processes of Postgres beside its own. */
     limits: { memoryBytes: number; workers: number }
+  }
+  /** What holds for providers that are added by the API. */
+  providers: {
+    /** Of 32 bytes each. The first encrypts API keys, all decrypt; empty: no API key can be stored. */
+    encryptionKeys: readonly Buffer[]
+    network: ProviderNetwork
   }
   scoring: ScoreRules
   extraction: {
@@ -108,6 +119,21 @@ const list = z
   .default('')
   .transform((text) => text.split(',').flatMap((entry) => entry.trim() || []))
 
+const encryptionKeyBytes = 32
+/** Base64 of 32 bytes each. A mistake is told by place: the value itself must stand in no log. */
+const encryptionKeys = list.transform((entries, context) =>
+  entries.map((entry, index) => {
+    const key = Buffer.from(entry, 'base64')
+    // Buffer skips what is no base64: a key with a slip of the pen would be another key, silently.
+    const isBase64 = /^[A-Za-z0-9+/]+={0,2}$/.test(entry)
+    if (!isBase64 || key.length !== encryptionKeyBytes)
+      context.addIssue(
+        `key ${index + 1} of ${entries.length} is ${isBase64 ? `${key.length} bytes in` : 'not'} base64; expected ${encryptionKeyBytes} bytes in base64. Make one by \`npm run quarry -- keys generate\` or \`openssl rand -base64 32\``,
+      )
+    return key
+  }),
+)
+
 /** `name:number` entries, by name. */
 const named = <Name extends string>(names: readonly Name[]) =>
   list.transform((entries, context) => {
@@ -154,6 +180,8 @@ const environment = z.object({
   OPENAI_EMBEDDING_DIMENSIONS: count(1, 4000).optional(),
   OLLAMA_BASE_URL: httpUrl.default('http://127.0.0.1:11434'),
   OLLAMA_EMBEDDING_MODEL: z.string().default('nomic-embed-text'),
+  QUARRY_ENCRYPTION_KEY: encryptionKeys,
+  QUARRY_PROVIDER_NETWORK: z.enum(providerNetworks).optional(),
   QUARRY_SCORE_WEIGHTS: named(keysOf(scoreWeights)),
   QUARRY_SCORE_THRESHOLDS: named(keysOf(scoreThresholds)),
   QUARRY_IMPORTANT_AUTHORS: list,
@@ -226,6 +254,12 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
         workers: variables.QUARRY_INDEX_BUILD_WORKERS,
       },
     },
+    providers: {
+      encryptionKeys: variables.QUARRY_ENCRYPTION_KEY,
+      // Who reaches the API on this machine's own address reaches everything else there without it. From outside, it
+      // would be a way in.
+      network: variables.QUARRY_PROVIDER_NETWORK ?? (isLoopback(variables.HOST) ? 'loopback' : 'public'),
+    },
     scoring: { weights, thresholds, importantAuthors: variables.QUARRY_IMPORTANT_AUTHORS },
     extraction: {
       extractor: extractorConfig(variables),
@@ -257,6 +291,10 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     logLevel: variables.QUARRY_LOG_LEVEL,
     serverUrl: variables.QUARRY_URL ?? null,
   }
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
 }
 
 function embeddingConfig(variables: z.infer<typeof environment>): EmbeddingProviderConfig {

@@ -7,6 +7,7 @@ describe('with nothing set', () => {
     expect(parseConfig({})).toEqual({
       database: { kind: 'embedded', dataDir: '.quarry' },
       embedding: { type: 'local' },
+      providers: { encryptionKeys: [], network: 'loopback' },
       scoring: {
         weights: { content: 0.4, author: 0.2, recency: 0.2, topic: 0.2 },
         thresholds: { noise: 0.3, signal: 0.6 },
@@ -200,3 +201,48 @@ describe('mistakes', () => {
     expect(mistakesOf({ DATABASE_URL: 'mysql://me:secret@x/y' })).not.toContain('secret')
   })
 })
+
+describe('encryption keys', () => {
+  const first = Buffer.alloc(32, 1)
+  const second = Buffer.alloc(32, 2)
+
+  test('are a list, the first one first', () => {
+    const config = parseConfig({
+      QUARRY_ENCRYPTION_KEY: `${first.toString('base64')}, ${second.toString('base64')}`,
+    })
+    expect(config.providers.encryptionKeys).toEqual([first, second])
+  })
+
+  test.each([
+    [
+      'too short',
+      Buffer.alloc(16, 7).toString('base64'),
+      'key 2 of 2 is 16 bytes in base64; expected 32 bytes',
+    ],
+    ['no base64', 'correct horse battery staple', 'key 2 of 2 is not base64; expected 32 bytes'],
+  ])(
+    'that are %s are told by their place, without themselves, and how to make one',
+    (_what, wrong, message) => {
+      const parse = () => parseConfig({ QUARRY_ENCRYPTION_KEY: `${first.toString('base64')},${wrong}` })
+      expect(parse).toThrow(message)
+      expect(parse).toThrow('openssl rand -base64 32')
+      expect(parse).not.toThrow(wrong)
+    },
+  )
+})
+
+test.each([
+  ['127.0.0.1', undefined, 'loopback'],
+  ['localhost', undefined, 'loopback'],
+  ['::1', undefined, 'loopback'],
+  ['0.0.0.0', undefined, 'public'],
+  ['10.0.0.1', undefined, 'public'],
+  ['quarry.example', undefined, 'public'],
+  ['0.0.0.0', 'private', 'private'],
+  ['127.0.0.1', 'public', 'public'],
+])(
+  'providers that are added: where HOST is %s and QUARRY_PROVIDER_NETWORK %s, %s ones are allowed',
+  (HOST, network, expected) => {
+    expect(parseConfig({ HOST, QUARRY_PROVIDER_NETWORK: network }).providers.network).toBe(expected)
+  },
+)

@@ -80,11 +80,16 @@ export function failureOfStatus(status: number): ProviderFailure {
   // The address or the model does not exist. REFUSED would give up on every text for good, though nothing is wrong
   // with them; UNAUTHORIZED would send the reader to look at the key.
   if (status === 404 || status === 405 || status === 410) return 'MISCONFIGURED'
+  // A redirect that is not followed: the server is elsewhere.
+  if (isRedirect(status)) return 'MISCONFIGURED'
   if (status === 429) return 'RATE_LIMITED'
   // 408 Request Timeout, 409 Conflict (a lock at the provider), 425 Too Early.
   if (status === 408 || status === 409 || status === 425 || status >= 500) return 'UNAVAILABLE'
   return status >= 400 ? 'REFUSED' : 'BAD_ANSWER'
 }
+
+/** RFC 9110, 15.4: those that name another place in `Location`. */
+export const isRedirect = (status: number): boolean => [301, 302, 303, 307, 308].includes(status)
 
 /** One day: a longer wait is an error of the server, and above 2^31 ms a timer would fire at once. */
 const maxRetryAfterMs = 24 * 60 * 60 * 1000
@@ -95,7 +100,7 @@ const maxRetryAfterMs = 24 * 60 * 60 * 1000
  * @param now milliseconds since 1970, for an answer without that header.
  * @returns 0 to 86,400,000 ms, or null where neither header is there and legible.
  */
-export function retryAfterMs(headers: Headers, now: number = Date.now()): number | null {
+export function retryAfterMs(headers: Pick<Headers, 'get'>, now: number = Date.now()): number | null {
   const seconds = headers.get('retry-after')?.trim() ?? ''
   const sentAt = headers.get('date')?.trim() ?? ''
   const wait =

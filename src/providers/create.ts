@@ -1,7 +1,7 @@
 import { LocalProvider } from './local.ts'
 import { OllamaProvider } from './ollama.ts'
 import { OpenAiProvider } from './openai.ts'
-import type { EmbeddingProvider } from './provider.ts'
+import type { EmbeddingLimits, EmbeddingProvider } from './provider.ts'
 
 export type EmbeddingProviderConfig =
   | {
@@ -18,20 +18,30 @@ export type EmbeddingProviderConfig =
       /** Null: what the model gives by itself. */
       dimensions: number | null
     }
-  | { type: 'ollama'; baseUrl: string; model: string }
+  | { type: 'ollama'; baseUrl: string; model: string; apiKey?: string | undefined }
+
+/** How a provider is reached, where that is not what the configuration says. */
+export interface Transport {
+  /** Makes the requests; the platform's unless given. */
+  fetch?: typeof fetch | undefined
+  limits?: Partial<EmbeddingLimits> | undefined
+}
 
 /**
  * The provider that a configuration asks for. A local one starts to load its model at once; the others connect with
  * their first request.
  * @throws SetupError when the configuration cannot work.
  */
-export function createEmbeddingProvider(config: EmbeddingProviderConfig): EmbeddingProvider {
+export function createEmbeddingProvider(
+  config: EmbeddingProviderConfig,
+  { fetch, limits = {} }: Transport = {},
+): EmbeddingProvider {
   switch (config.type) {
     case 'local':
       return new LocalProvider({ threads: config.threads })
     case 'openai':
-      return new OpenAiProvider(config)
+      return new OpenAiProvider({ ...config, fetch, limits })
     case 'ollama':
-      return new OllamaProvider(config)
+      return new OllamaProvider({ ...config, fetch, limits })
   }
 }

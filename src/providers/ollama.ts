@@ -1,6 +1,12 @@
 import { z } from 'zod'
 import { defaultCalibration, type EmbeddingLimits, type EmbeddingProvider } from './provider.ts'
-import { type Advice, estimateTokens, type HttpFailure, RemoteEmbeddings } from './remote.ts'
+import {
+  type Advice,
+  estimateTokens,
+  type HttpFailure,
+  RemoteEmbeddings,
+  requireHeaderKey,
+} from './remote.ts'
 
 export interface OllamaProviderOptions {
   /** Without `/api`, e.g. `http://127.0.0.1:11434`. */
@@ -10,6 +16,10 @@ export interface OllamaProviderOptions {
   /** Milliseconds for a whole request, above 0. By default 120,000: the first one loads the model. */
   timeoutMs?: number
   limits?: Partial<EmbeddingLimits>
+  /** Sent as a bearer token, for Ollama's own cloud or a proxy that asks for one; Ollama itself knows none. */
+  apiKey?: string | undefined
+  /** Makes the requests; the platform's unless given. */
+  fetch?: typeof fetch | undefined
 }
 
 /**
@@ -35,7 +45,7 @@ export class OllamaProvider implements EmbeddingProvider {
   readonly type = 'ollama'
   readonly model: string
   readonly limits: EmbeddingLimits
-  readonly #url: string
+  readonly #post: OllamaCall
   readonly #remote: RemoteEmbeddings
   #dimensions: number | null = null
 
@@ -53,11 +63,11 @@ export class OllamaProvider implements EmbeddingProvider {
       baseUrl,
       model,
       timeoutMs: options.timeoutMs ?? 120_000,
-      secrets: [],
+      secrets: [options.apiKey ?? ''],
       httpFailure: ollamaFailure,
       advice: (answer) => this.#advice(answer),
     })
-    this.#url = ollamaUrl(baseUrl, 'embed')
+    this.#post = ollamaCall('embed', options)
   }
 
   readonly calibration = defaultCalibration
@@ -79,7 +89,7 @@ export class OllamaProvider implements EmbeddingProvider {
   async embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]> {
     const vectors = await this.#remote.embed(texts, this.#dimensions, signal, async (input, inner) => {
       // By default Ollama cuts a text that is too long and says nothing.
-      const answer = await postToOllama(this.#url, { model: this.model, input, truncate: false }, inner)
+      const answer = await this.#post({ model: this.model, input, truncate: false }, inner)
       const shape = answerShape.safeParse(answer)
       if (!shape.success) throw this.#remote.badShape(answer, '{ embeddings: [[…]] }')
       return shape.data.embeddings.map((values) => ({ values }))
@@ -98,29 +108,34 @@ export class OllamaProvider implements EmbeddingProvider {
   }
 }
 
-/** The address of one of Ollama's calls, e.g. `chat`. */
-export function ollamaUrl(baseUrl: string, call: string): string {
-  return `${baseUrl.replace(/\/+$/, '')}/api/${call}`
-}
+/** Does one call with a body. */
+export type OllamaCall = (body: unknown, signal: AbortSignal) => Promise<unknown>
 
 /**
- * One call of Ollama.
- * @returns the answer; a text where it is no JSON at all (a page of a proxy).
- * @throws what `ollamaFailure` knows; SyntaxError for JSON that was cut off; whatever fetch throws.
+ * One of Ollama's calls, e.g. `chat`. What is made of it gives the answer, a text where it is no JSON at all (a page of a
+ * proxy); it throws what `ollamaFailure` knows, SyntaxError for JSON that was cut off, and whatever fetch throws.
+ * @throws SetupError when the key cannot stand in a header.
  */
-export async function postToOllama(url: string, body: unknown, signal: AbortSignal): Promise<unknown> {
-  const response = await fetch(url, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-    signal,
-  })
-  const text = await response.text()
-  if (!response.ok) throw new HttpError(response, text)
-  return parsed(text)
+export function ollamaCall(
+  call: string,
+  options: Pick<OllamaProviderOptions, 'baseUrl' | 'apiKey' | 'fetch'>,
+): OllamaCall {
+  const { baseUrl, apiKey = '', fetch = globalThis.fetch } = options
+  requireHeaderKey(apiKey)
+  const url = `${baseUrl.replace(/\/+$/, '')}/api/${call}`
+  const headers = {
+    'content-type': 'application/json',
+    ...(apiKey === '' ? {} : { authorization: `Bearer ${apiKey}` }),
+  }
+  return async (body, signal) => {
+    const response = await fetch(url, { method: 'POST', headers, body: JSON.stringify(body), signal })
+    const text = await response.text()
+    if (!response.ok) throw new HttpError(response, text)
+    return parsed(text)
+  }
 }
 
-/** The HTTP answer behind what `postToOllama` threw, null if there was none. */
+/** The HTTP answer behind what a call threw, null if there was none. */
 export function ollamaFailure(error: unknown): HttpFailure | null {
   return error instanceof HttpError ? error.answer : null
 }

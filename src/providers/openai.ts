@@ -7,7 +7,13 @@ import {
   type EmbeddingProvider,
   ProviderError,
 } from './provider.ts'
-import { type Advice, estimateTokens, type HttpFailure, RemoteEmbeddings } from './remote.ts'
+import {
+  type Advice,
+  estimateTokens,
+  type HttpFailure,
+  RemoteEmbeddings,
+  requireHeaderKey,
+} from './remote.ts'
 
 export interface OpenAiProviderOptions {
   apiKey: string
@@ -22,6 +28,8 @@ export interface OpenAiProviderOptions {
   /** Milliseconds for a whole request, above 0. */
   timeoutMs?: number
   limits?: Partial<EmbeddingLimits>
+  /** Makes the requests; the platform's unless given. */
+  fetch?: typeof fetch | undefined
 }
 
 export const officialUrl = 'https://api.openai.com/v1'
@@ -86,7 +94,7 @@ export class OpenAiProvider implements EmbeddingProvider {
     const { apiKey } = options
     const baseUrl = options.baseUrl ?? officialUrl
     const timeoutMs = options.timeoutMs ?? 60_000
-    this.#client = openAiClient({ apiKey, baseUrl, timeoutMs })
+    this.#client = openAiClient({ apiKey, baseUrl, timeoutMs, fetch: options.fetch })
     this.#dimensions = dimensions ?? known?.dimensions ?? null
     this.#sentDimensions = known?.canShorten === false ? null : dimensions
     this.#remote = new RemoteEmbeddings({
@@ -176,25 +184,28 @@ export function openAiClient(options: {
   apiKey: string
   baseUrl: string
   timeoutMs: number
+  fetch?: typeof fetch | undefined
 }): () => Promise<OpenAI> {
-  const { apiKey, baseUrl, timeoutMs } = options
-  // A line break in a key that was copied would end in an error of the HTTP client, which shows the whole header.
-  if (!/^[\x21-\x7e]*$/.test(apiKey)) {
-    throw new SetupError('The API key contains white space or characters beyond ASCII: copy it again.')
-  }
+  const { apiKey, baseUrl, timeoutMs, fetch } = options
+  requireHeaderKey(apiKey)
   let client: Promise<OpenAI> | null = null
   // Loading the package takes 60 to 100 ms: not at the start of a process that may never ask.
   return () => {
     client ??= import('openai').then(
       ({ OpenAI }) =>
         new OpenAI({
-          apiKey,
+          // The package refuses to be without a key; without one, the header that would carry it is left out.
+          apiKey: apiKey === '' ? 'none' : apiKey,
+          ...(apiKey === '' ? { defaultHeaders: { Authorization: null } } : {}),
+          // Otherwise OPENAI_ADMIN_KEY of the environment.
+          adminAPIKey: null,
           baseURL: baseUrl,
           // The callers repeat: they know about all requests under way and about Retry-After.
           maxRetries: 0,
           // Later than our own deadline, which unlike this one covers the body of the answer.
           timeout: timeoutMs + 1000,
           logLevel: 'off',
+          ...(fetch ? { fetch } : {}),
           // Otherwise the variables OPENAI_ORG_ID and OPENAI_PROJECT_ID would be sent to whoever runs the base URL.
           ...(baseUrl === officialUrl ? {} : { organization: null, project: null }),
         }),
@@ -222,11 +233,16 @@ function refusesBase64(error: unknown): boolean {
   return answer !== null && isRefusal(answer.status) && /encoding.?format|base64/i.test(answer.message)
 }
 
+/** By their method: another implementation of `fetch` has a class of its own. */
+function isHeaders(value: unknown): value is Pick<Headers, 'get'> {
+  return typeof value === 'object' && value !== null && 'get' in value && typeof value.get === 'function'
+}
+
 /** An APIError of the package, told by its shape so that the package need not be loaded to see none. */
 export function openAiFailure(error: unknown): HttpFailure | null {
   if (!(error instanceof Error) || !('status' in error) || !('headers' in error)) return null
   const { status, headers, message } = error
-  if (typeof status !== 'number' || !(headers instanceof Headers)) return null
+  if (typeof status !== 'number' || !isHeaders(headers)) return null
   // The package puts the status in front.
   return { status, headers, message: message.replace(/^\d{3} /, '') }
 }

@@ -1,11 +1,11 @@
 import { errorMessage, SetupError } from '../errors.ts'
-import { type AnsweredVector, checkVectors, failureOfStatus, retryAfterMs } from './check.ts'
+import { type AnsweredVector, checkVectors, failureOfStatus, isRedirect, retryAfterMs } from './check.ts'
 import { ProviderError, type ProviderFailure } from './provider.ts'
 
 /** An HTTP answer that is not 2xx. */
 export interface HttpFailure {
   status: number
-  headers: Headers
+  headers: Pick<Headers, 'get'>
   /** What the server says about it: the `error.message` of a JSON body, else the start of the body. */
   message: string
 }
@@ -29,6 +29,19 @@ export interface RemoteOptions {
   /** The HTTP answer behind what `send` threw, null if there was none. */
   httpFailure(error: unknown): HttpFailure | null
   advice(answer: HttpFailure): Advice | null
+}
+
+/**
+ * Whether a key can stand in a header. A line break in one that was copied would end in an error of the HTTP client, which
+ * shows the whole header.
+ */
+export const isHeaderKey = (apiKey: string): boolean => /^[\x21-\x7e]*$/.test(apiKey)
+
+/** @throws SetupError when the key cannot stand in a header. */
+export function requireHeaderKey(apiKey: string): void {
+  if (!isHeaderKey(apiKey)) {
+    throw new SetupError('The API key contains white space or characters beyond ASCII: copy it again.')
+  }
 }
 
 /** What everything that is asked over HTTP has in common: base URL, deadline, abort, and the mapping of failures. */
@@ -125,10 +138,11 @@ export class RemoteClient {
   }
 
   #failure(error: unknown): ProviderError {
-    if (error instanceof ProviderError) return error
+    const known = providerErrorIn(error)
+    if (known !== null) return known
     const answer = this.#options.httpFailure(error)
     if (answer !== null) {
-      const advice = this.#options.advice(answer)
+      const advice = redirectAdvice(answer) ?? this.#options.advice(answer)
       const failure = advice?.failure ?? failureOfStatus(answer.status)
       const hint = advice?.hint ?? hints[failure] ?? ''
       return new ProviderError(
@@ -155,7 +169,12 @@ export class RemoteClient {
 
   #excerpt(text: string, length = 200): string {
     let shown = text
-    for (const secret of this.#options.secrets) if (secret !== '') shown = shown.replaceAll(secret, '[key]')
+    for (const secret of this.#options.secrets) {
+      if (secret === '') continue
+      // Servers repeat a key in JSON or in a URL, too, where it may be spelt otherwise.
+      for (const form of [secret, JSON.stringify(secret).slice(1, -1), encodeURIComponent(secret)])
+        shown = shown.replaceAll(form, '[key]')
+    }
     shown = shown.replace(/\s+/g, ' ').trim()
     return shown.length <= length ? shown : `${shown.slice(0, length)}…`
   }
@@ -194,6 +213,20 @@ export class RemoteEmbeddings extends RemoteClient {
 const hints: { [failure in ProviderFailure]?: string } = {
   UNAUTHORIZED: 'Check the API key and what it may use.',
   MISCONFIGURED: 'Check the base URL and the name of the model.',
+}
+
+function redirectAdvice({ status, headers }: HttpFailure): Advice | null {
+  const location = headers.get('location')
+  if (!isRedirect(status)) return null
+  const host = location !== null && URL.canParse(location) ? ` to ${new URL(location).host}` : ''
+  return { hint: `It redirects${host}, which is not followed: give the address where it ends as base URL.` }
+}
+
+/** What was thrown below `fetch` or a client library, which wrap it. */
+function providerErrorIn(error: unknown): ProviderError | null {
+  let inner = error
+  while (inner instanceof Error && !(inner instanceof ProviderError)) inner = inner.cause
+  return inner instanceof ProviderError ? inner : null
 }
 
 /** `fetch` says only 'fetch failed'; that the connection was refused is in the cause. */

@@ -1,3 +1,4 @@
+import type { Transport } from '../create.ts'
 import type { ChatModel } from './chat.ts'
 import { createOllamaChat } from './ollama.ts'
 import { createOpenAiChat } from './openai.ts'
@@ -16,6 +17,7 @@ export type ChatModelConfig =
       type: 'ollama'
       baseUrl: string
       model: string
+      apiKey?: string | undefined
       /** As above. */
       timeoutMs?: number | undefined
     }
@@ -24,11 +26,14 @@ export type ChatModelConfig =
  * The chat model that a configuration asks for. It connects with its first request.
  * @throws SetupError when the configuration cannot work.
  */
-export function createChatModel(config: ChatModelConfig): ChatModel {
+export function createChatModel(
+  config: ChatModelConfig,
+  { fetch }: Pick<Transport, 'fetch'> = {},
+): ChatModel {
   switch (config.type) {
     case 'openai':
-      return createOpenAiChat(config)
+      return createOpenAiChat({ ...config, fetch })
     case 'ollama':
-      return createOllamaChat(config)
+      return createOllamaChat({ ...config, fetch })
   }
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { ollamaAdvice, ollamaFailure, ollamaUrl, postToOllama } from '../ollama.ts'
+import { ollamaAdvice, ollamaCall, ollamaFailure } from '../ollama.ts'
 import { type Advice, estimateTokens, type HttpFailure, RemoteClient } from '../remote.ts'
 import { type ChatMessage, type ChatModel, chatTimeoutMs } from './chat.ts'
 
@@ -10,6 +10,10 @@ export interface OllamaChatOptions {
   model: string
   /** Milliseconds for a whole request, above 0, at most 300,000; 120,000 by default: the first one loads the model. */
   timeoutMs?: number | undefined
+  /** Sent as a bearer token, for Ollama's own cloud or a proxy that asks for one. */
+  apiKey?: string | undefined
+  /** Makes the requests; the platform's unless given. */
+  fetch?: typeof fetch | undefined
 }
 
 /**
@@ -36,17 +40,18 @@ const answerShape = z.object({
  * A model on an Ollama server: `POST {baseUrl}/api/chat` with a JSON Schema as `format`.
  * @throws SetupError when the base URL or the time-out cannot be used.
  */
-export function createOllamaChat({ baseUrl, model, timeoutMs }: OllamaChatOptions): ChatModel {
+export function createOllamaChat(options: OllamaChatOptions): ChatModel {
+  const { baseUrl, model, timeoutMs, apiKey = '' } = options
   const remote = new RemoteClient({
     role: 'chat model',
     baseUrl,
     model,
     timeoutMs: chatTimeoutMs(timeoutMs),
-    secrets: [],
+    secrets: [apiKey],
     httpFailure: ollamaFailure,
     advice: (answer) => advice(answer, model),
   })
-  const url = ollamaUrl(baseUrl, 'chat')
+  const post = ollamaCall('chat', options)
   // Only ever grows: every other size makes Ollama load the model again.
   let contextTokens = contextStep
 
@@ -71,7 +76,7 @@ export function createOllamaChat({ baseUrl, model, timeoutMs }: OllamaChatOption
           ...(temperature === undefined ? {} : { temperature }),
         },
       }
-      const answer = await remote.request(signal, (inner) => postToOllama(url, body, inner))
+      const answer = await remote.request(signal, (inner) => post(body, inner))
       const shape = answerShape.safeParse(answer)
       if (!shape.success) throw remote.badShape(answer, '{ message: { content } }')
       return {

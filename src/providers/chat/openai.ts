@@ -10,6 +10,8 @@ export interface OpenAiChatOptions {
   model: string
   /** Milliseconds for a whole request, above 0, at most 300,000; 120,000 by default. */
   timeoutMs?: number | undefined
+  /** Makes the requests; the platform's unless given. */
+  fetch?: typeof fetch | undefined
 }
 
 const count = z.int().nonnegative().catch(0)
@@ -34,7 +36,7 @@ export function createOpenAiChat(options: OpenAiChatOptions): ChatModel {
   const { apiKey, model } = options
   const baseUrl = options.baseUrl ?? officialUrl
   const timeoutMs = chatTimeoutMs(options.timeoutMs)
-  const client = openAiClient({ apiKey, baseUrl, timeoutMs })
+  const client = openAiClient({ apiKey, baseUrl, timeoutMs, fetch: options.fetch })
   const remote = new RemoteClient({
     role: 'chat model',
     baseUrl,

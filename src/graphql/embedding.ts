@@ -15,7 +15,7 @@ import type { Context } from './context.ts'
 import { requireCount } from './input.ts'
 import { iterate } from './iterate.ts'
 import { JobNode, readJob } from './job.ts'
-import { EnvironmentProvider, ProviderNode } from './provider.ts'
+import { environmentProviders, ProviderNode } from './provider.ts'
 
 const maxEmbedIds = 1000
 
@@ -90,7 +90,7 @@ builder.node(EmbeddingSpaceNode, {
     provider: t.field({
       type: ProviderNode,
       description: 'Who makes the vectors.',
-      resolve: () => EnvironmentProvider,
+      resolve: () => environmentProviders.EMBEDDING,
     }),
     model: t.exposeString('model', { description: 'The embedding model, as the provider names it.' }),
     dimensions: t.exposeInt('dimensions', { description: 'Length of the vectors.' }),

@@ -8,6 +8,8 @@ import { createNews } from '../../src/graphql/news.ts'
 import { enterProcess } from '../../src/jobs/processes.ts'
 import { createMetrics, type Metrics } from '../../src/metrics.ts'
 import { createEmbeddingProvider } from '../../src/providers/create.ts'
+import { createKeyRing } from '../../src/providers/keys.ts'
+import { createProviders } from '../../src/providers/providers.ts'
 import { createQueryVectors } from '../../src/search/query-vectors.ts'
 import { createSearch } from '../../src/search/search.ts'
 import { startApiServer } from '../../src/server/http.ts'
@@ -43,7 +45,12 @@ export const eventually = <Value>(read: () => Value | Promise<Value>) =>
   expect.poll(read, { timeout: 20_000 })
 
 export async function startTestServer(
-  options: { patience?: Partial<Patience>; checks?: Readonly<Record<string, Check>> } = {},
+  options: {
+    patience?: Partial<Patience>
+    checks?: Readonly<Record<string, Check>>
+    /** Environment variables on top of the defaults. */
+    env?: Record<string, string>
+  } = {},
 ): Promise<TestServer> {
   const providerServer = await ProviderServer.start({ dimensions: 64 })
   const statements: string[] = []
@@ -67,7 +74,7 @@ export async function startTestServer(
       }
     },
   }
-  const config = parseConfig({ PORT: '0', ...providerEnv(providerServer) })
+  const config = parseConfig({ PORT: '0', ...providerEnv(providerServer), ...options.env })
   const provider = createEmbeddingProvider(config.embedding)
   const space = await ensureActiveSpace(database, provider, log)
   const process = await enterProcess(database, 'server', log)
@@ -82,6 +89,11 @@ export async function startTestServer(
     log,
   })
   const search = createSearch(database, space, createQueryVectors(provider, space))
+  const providers = createProviders({
+    database,
+    keys: createKeyRing(config.providers.encryptionKeys),
+    network: config.providers.network,
+  })
   const progress = createProgressFeed(database, space, log)
   const server = await startApiServer({
     config: config.server,
@@ -89,6 +101,8 @@ export async function startTestServer(
       database,
       space,
       provider: config.embedding,
+      extractor: config.extraction.extractor,
+      providers,
       scoring: config.scoring,
       search,
       progress,
@@ -124,6 +138,7 @@ export async function startTestServer(
       await client.close()
       await close()
       await process.stop().catch(() => {})
+      await providers.close()
       await provider.close()
       await opened.close()
       await own[Symbol.asyncDispose]()

@@ -17,6 +17,7 @@ import { status } from './cli/status.ts'
 import { paint, paintWarning, say, warn } from './cli/terminal.ts'
 import { watchStatus } from './cli/watch.ts'
 import { type Config, parseConfig } from './config.ts'
+import type { Database } from './db/database.ts'
 import { entityKinds } from './embedding/spaces.ts'
 import { errorMessage, QuarryError } from './errors.ts'
 import { chatFormats } from './ingest/formats/format.ts'
@@ -54,21 +55,8 @@ program
   .command('migrate')
   .description('bring the database to the state of this version and end; a server does the same at its start')
   .action(async () => {
-    const [{ openDatabase }, { migrate }] = await Promise.all([
-      import('./db/database.ts'),
-      import('./db/migrate.ts'),
-    ])
-    const config = parseConfig(process.env)
-    const database = await openDatabase(config.database, {
-      log: createLogger(config.logLevel),
-      onFailure: dieOf,
-    })
-    try {
-      const applied = await migrate(database)
-      say(applied.length > 0 ? `Applied ${applied.join(', ')}` : 'Nothing to do: the database is up to date')
-    } finally {
-      await database.close()
-    }
+    const applied = await withDatabase(parseConfig(process.env), async (_database, applied) => applied)
+    say(applied.length > 0 ? `Applied ${applied.join(', ')}` : 'Nothing to do: the database is up to date')
   })
 
 interface ImportCommandOptions {
@@ -215,6 +203,39 @@ jobs
   .argument('<id>', jobArgument)
   .action((id: string) => withApi((connection) => watchJob(connection, id)))
 
+const keys = program.command('keys').description('the encryption keys of QUARRY_ENCRYPTION_KEY')
+keys
+  .command('generate')
+  .description('make a new encryption key and print it')
+  .action(async () => {
+    const { generateEncryptionKey } = await import('./providers/keys.ts')
+    say(generateEncryptionKey())
+  })
+keys
+  .command('rotate')
+  .description(
+    'encrypt the API keys of all providers with the first key of QUARRY_ENCRYPTION_KEY; those behind it decrypt',
+  )
+  .action(async () => {
+    const [{ createKeyRing }, { rotateKeys }] = await Promise.all([
+      import('./providers/keys.ts'),
+      import('./providers/rotate-keys.ts'),
+    ])
+    const config = parseConfig(process.env)
+    const { rotated, failed } = await withDatabase(config, (database) =>
+      rotateKeys(database, createKeyRing(config.providers.encryptionKeys)),
+    )
+    say(
+      rotated > 0
+        ? `Encrypted ${rotated} ${rotated === 1 ? 'key' : 'keys'} anew`
+        : 'Nothing to do: no key was encrypted anew',
+    )
+    if (failed.length > 0) {
+      const reasons = failed.map(({ name, reason }) => `  ${name}: ${reason}`)
+      throw new QuarryError(`These providers have API keys that could not be read:\n${reasons.join('\n')}`)
+    }
+  })
+
 program
   .command('demo')
   .description(
@@ -282,6 +303,26 @@ async function serve(
       if (failure) warn(paint.red(errorMessage(failure)))
       process.exit(failure ? exit.failed : exit.ok)
     }
+  }
+}
+
+/** For what no API should do: opens the database itself, migrated. @param work is given the migrations just applied */
+async function withDatabase<Result>(
+  config: Config,
+  work: (database: Database, applied: readonly string[]) => Promise<Result>,
+): Promise<Result> {
+  const [{ openDatabase }, { migrate }] = await Promise.all([
+    import('./db/database.ts'),
+    import('./db/migrate.ts'),
+  ])
+  const database = await openDatabase(config.database, {
+    log: createLogger(config.logLevel),
+    onFailure: dieOf,
+  })
+  try {
+    return await work(database, await migrate(database))
+  } finally {
+    await database.close()
   }
 }
 

@@ -428,13 +428,10 @@ builder.mutationField('validateProvider', (t) =>
     description:
       'Tries a provider out: it has to embed one text, and to answer one question in JSON, as far as it has the models, within 10 seconds.',
     args: { input: t.arg({ type: ValidateProviderInput, required: true, description: 'The provider.' }) },
-    errors: { types: [NotFoundError] },
+    errors: { types: [InvalidInputError, NotFoundError] },
     resolve: async (_root, { input }, context) => {
       const environment = environmentOf(context).find(({ id }) => id === input.id.id)
-      if (!environment) {
-        if (!isUuid(input.id.id)) throw noProvider()
-        return { provider: await context.providers.validate(input.id.id) }
-      }
+      if (!environment) return { provider: await context.providers.validate(rowIdOf(input.id)) }
       await validateEnvironment(environment.purpose, context)
       return { provider: environment }
     },
@@ -468,11 +465,9 @@ function rowIdOf({ id }: { id: string }): string {
       ['id'],
     )
   }
-  if (!isUuid(id)) throw noProvider()
+  if (!isUuid(id)) throw new NotFoundError('There is no provider with this id')
   return id
 }
-
-const noProvider = () => new NotFoundError('There is no provider with this id')
 
 const models = ['embeddingModel', 'extractionModel'] as const
 const perMinute = ['requestsPerMinute', 'tokensPerMinute'] as const

@@ -75,9 +75,12 @@ export function outcomeOf(
 ): ValidationOutcome {
   const errors = [embeddingError, chatError].filter((error) => error !== null)
   const waits = errors.flatMap(({ retryAfterMs }) => retryAfterMs ?? [])
+  // Often it is the same twice.
+  const messages = [
+    ...new Set(errors.map(({ message }) => (message.endsWith('.') ? message : `${message}.`))),
+  ]
   return {
-    // Often it is the same twice.
-    error: errors.length === 0 ? null : [...new Set(errors.map(({ message }) => message))].join(' '),
+    error: messages.length === 0 ? null : messages.join(' '),
     embeddingDimensions: dimensions,
     ...stated,
     waitMs: waits.length === 0 ? null : Math.max(...waits),

@@ -51,7 +51,7 @@ const question = {
 export async function tryOut({ embedding, chat }: Tried, limitMs: number): Promise<TriedOutcome> {
   const controller = new AbortController()
   const { signal } = controller
-  const late = new ProviderError('UNAVAILABLE', `There was no answer within ${limitMs / 1000} seconds.`)
+  const late = new ProviderError('UNAVAILABLE', `There was no answer within ${limitMs / 1000} s.`)
   const timer = setTimeout(() => controller.abort(late), limitMs)
   try {
     const [vector, answer] = await Promise.allSettled([

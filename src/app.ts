@@ -93,6 +93,10 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     stops.push(() => database.close())
     const applied = await migrate(database)
     if (applied.length > 0) log.info({ applied }, 'Migrated the database')
+    // In every role, and closed after all that works with them: rows embed and extract in workers, too.
+    const keys = createKeyRing(config.providers.encryptionKeys)
+    const providers = createProviders({ database, keys, network: config.providers.network })
+    stops.push(() => providers.close())
     const space = await ensureActiveSpace(database, provider, log, config.indexes)
 
     const process = await enterProcess(database, role, log)
@@ -158,9 +162,6 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       return { url: null, failed, stop }
     }
 
-    const keys = createKeyRing(config.providers.encryptionKeys)
-    const providers = createProviders({ database, keys, network: config.providers.network })
-    stops.push(() => providers.close())
     const search = createSearch(database, space, sample.of(createQueryVectors(provider, space)))
     const progress = createProgressFeed(database, space, log)
     const news = createNews(database, log)

@@ -10,9 +10,7 @@ import { createSearchSample } from './embedding/search-sample.ts'
 import { type EntityKind, ensureActiveSpace } from './embedding/spaces.ts'
 import { errorMessage } from './errors.ts'
 import { extractHandler } from './extraction/extract-job.ts'
-import type { Extractor } from './extraction/extractor.ts'
-import { createLocalExtractor } from './extraction/local/extractor.ts'
-import { createModelExtractor } from './extraction/model/extractor.ts'
+import { createExtractors } from './extraction/extractors.ts'
 import { startExtractionTrigger } from './extraction/trigger.ts'
 import { createNews } from './graphql/news.ts'
 import { importHandler } from './ingest/import-job.ts'
@@ -24,7 +22,6 @@ import { retentionTask } from './jobs/retention.ts'
 import { type JobHandler, startJobRunner } from './jobs/runner.ts'
 import type { Logger } from './log.ts'
 import { createMetrics } from './metrics.ts'
-import { createChatModel } from './providers/chat/create.ts'
 import { createEmbeddingProvider } from './providers/create.ts'
 import { createKeyRing } from './providers/keys.ts'
 import { createProviders } from './providers/providers.ts'
@@ -78,8 +75,6 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     const metrics = createMetrics()
     const provider = createEmbeddingProvider(config.embedding)
     stops.push(() => provider.close())
-    const extractor = createExtractor(config.extraction.extractor, log)
-    stops.push(() => extractor.close())
     const opening = openDatabase(config.database, {
       log,
       onFailure: fail,
@@ -97,6 +92,9 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     const keys = createKeyRing(config.providers.encryptionKeys)
     const providers = createProviders({ database, keys, network: config.providers.network })
     stops.push(() => providers.close())
+    const environment = config.extraction.extractor
+    const extractors = createExtractors({ database, providers, environment, log })
+    stops.push(() => extractors.close())
     const space = await ensureActiveSpace(database, provider, log, config.indexes)
 
     const process = await enterProcess(database, role, log)
@@ -123,7 +121,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       IMPORT: importHandler(database, config.scoring),
       EMBED: embedHandler(database, space.id),
       BACKFILL: backfillHandler(database, space.id),
-      EXTRACT: extractHandler({ database, space, provider, extractor, rules, metrics, log }),
+      EXTRACT: extractHandler({ database, space, provider, extractors, rules, metrics, log }),
     }
     const tasks = {
       check_alerts: alertTask(database, { webhookUrl: config.jobs.alertWebhookUrl, log }),
@@ -166,15 +164,16 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     const progress = createProgressFeed(database, space, log)
     const news = createNews(database, log)
     const { embedding, scoring } = config
-    const { extractor: extractorConfig } = config.extraction
     const server = await http.startApiServer({
       config: config.server,
       services: {
         database,
         space,
         provider: embedding,
-        extractor: extractorConfig,
+        extractor: environment,
         providers,
+        extractors,
+        extraction: rules,
         scoring,
         search,
         progress,
@@ -191,12 +190,6 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     await stop()
     throw error
   }
-}
-
-function createExtractor(config: Config['extraction']['extractor'], log: Logger): Extractor {
-  return config.type === 'local'
-    ? createLocalExtractor()
-    : createModelExtractor({ chat: createChatModel(config), log })
 }
 
 function backfillHandler(database: Database, spaceId: number): JobHandler {

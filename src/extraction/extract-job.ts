@@ -2,17 +2,26 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { createBell } from '../bell.ts'
 import type { ExtractionRules } from '../config.ts'
 import { groupedChannel } from '../conversations/group.ts'
-import type { Database, Sql } from '../db/database.ts'
-import { type EmbeddingSpace, partitionName } from '../embedding/spaces.ts'
-import { parseVector, readVectorType } from '../embedding/vectors.ts'
+import type { Database, Transaction } from '../db/database.ts'
+import type { EmbeddingSpace } from '../embedding/spaces.ts'
+import { readVectorType } from '../embedding/vectors.ts'
 import { errorMessage, QuarryError } from '../errors.ts'
-import { addJobProgress, appendJobEvent, findJob, setJobTotal, setJobWaiting } from '../jobs/records.ts'
+import {
+  addJobParams,
+  addJobProgress,
+  appendJobEvent,
+  findJob,
+  type JobRow,
+  setJobTotal,
+  setJobWaiting,
+} from '../jobs/records.ts'
 import { type JobContext, type JobHandler, PostponeError } from '../jobs/runner.ts'
 import type { Origin } from '../knowledge/topics.ts'
 import type { Logger } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
-import { createProviderStatus, type ProviderStatus } from '../providers/status.ts'
+import { readDefaultAgent } from './agents.ts'
+import { readBatch } from './batch.ts'
 import {
   type ClaimedMessage,
   claimMessages,
@@ -22,14 +31,18 @@ import {
   markFailed,
   readClaimed,
 } from './claims.ts'
-import type { Extraction, ExtractionBatch, ExtractionMessage, Extractor } from './extractor.ts'
-import { findContext } from './near.ts'
+import type { Extraction, ExtractionBatch } from './extractor.ts'
+import type { Extractors, Reader } from './extractors.ts'
 import { planBatches } from './plan.ts'
 import { proveExtraction } from './prove.ts'
 import { addCounts, noCounts, prepareExtraction, type SaveCounts, saveExtraction } from './save.ts'
 
 /** Params of an EXTRACT job. */
-export type ExtractParams = ExtractionScope & { topicId?: string | null }
+export type ExtractParams = ExtractionScope & {
+  topicId?: string | null
+  /** Who reads; null: what the environment configures. Left out until the job begins: whoever is the default then. */
+  agentId?: string | null
+}
 
 /** What an EXTRACT job says of itself in `Job.result`. */
 interface ExtractResult extends SaveCounts {
@@ -42,11 +55,7 @@ interface ExtractResult extends SaveCounts {
   failures: { messages: number; reason: string }[]
 }
 
-/** Topics, and atoms, that an extractor is told of. */
-const contextSize = 20
 const maxFailuresListed = 20
-/** Conversations of a batch whose themes are looked for. */
-const maxContextQueries = 20
 const rateLimitMinMs = 1_000
 const rateLimitMaxMs = 5 * 60_000
 /** A longer wait for the provider is not worth a place among the jobs that run. */
@@ -59,7 +68,7 @@ export interface ExtractionServices {
   space: EmbeddingSpace
   /** Of the space: embeds what is proposed. */
   provider: EmbeddingProvider
-  extractor: Extractor
+  extractors: Extractors
   rules: ExtractionRules
   metrics: Metrics
   log: Logger
@@ -71,51 +80,76 @@ export interface ExtractionServices {
  * with its reason, and the others go on.
  */
 export function extractHandler(services: ExtractionServices): JobHandler {
-  const status = createProviderStatus(services.database, 'EXTRACTION', services.log)
   return async (context) => {
-    const { database, extractor, rules } = services
-    const { job, log, signal } = context
+    const { database, extractors, rules } = services
+    const { job } = context
     const params = job.params as unknown as ExtractParams
-    await database.transaction(async (transaction) => {
+    const agentId = await database.transaction(async (transaction) => {
       // None has failed yet in a job that is begun, or taken up again by somebody.
       if (job.failed === 0) await forgetFailures(transaction, job.id)
       const claimed = await claimMessages(transaction, job.id, params, rules.trigger)
       await setJobTotal(transaction, job, job.succeeded + job.failed + claimed)
+      return settleAgent(transaction, job, params)
     })
-    const messages = await waitUntilGrouped(services, context)
-    const run = {
-      ...services,
-      context,
-      status,
-      topicId: params.topicId ?? null,
-      origin: {
-        extractedBy: extractor.type.toUpperCase() as Origin['extractedBy'],
-        model: extractor.model,
-        jobId: job.id,
-      },
-      vectorType: await readVectorType(database),
-      result: (job.result as unknown as ExtractResult | null) ?? {
-        ...noCounts,
-        extractor: `${extractor.type}/${extractor.model}`,
-        tokensIn: 0,
-        tokensOut: 0,
-        dropped: {},
-        failures: [],
-      },
+    const reader = await patiently({ database, context }, () => extractors.open(agentId))
+    try {
+      await extractAll(services, context, reader)
+    } finally {
+      await reader.close()
     }
-    for (const batch of planBatches(messages, rules.batchSize)) {
-      signal.throwIfAborted()
-      await runBatch(run, batch)
-    }
-    const ended = await findJob(database, job.id)
-    if (ended && ended.failed > 0 && ended.succeeded === 0) {
-      throw new QuarryError(
-        `No batch could be extracted: ${run.result.failures[0]?.reason ?? 'no reason was kept'}`,
-      )
-    }
-    log.info({ ...run.result, failures: run.result.failures.length }, 'Extracted knowledge')
     return 'done'
   }
+}
+
+/** Whoever is the default one as the job begins reads all of it, also when it is taken up again. */
+async function settleAgent(
+  transaction: Transaction,
+  job: JobRow,
+  { agentId }: ExtractParams,
+): Promise<string | null> {
+  if (agentId !== undefined) return agentId
+  const settled = (await readDefaultAgent(transaction))?.id ?? null
+  await addJobParams(transaction, job, { agentId: settled })
+  return settled
+}
+
+async function extractAll(services: ExtractionServices, context: JobContext, reader: Reader): Promise<void> {
+  const { database, rules } = services
+  const { job, log, signal } = context
+  const { topicId = null } = job.params as unknown as ExtractParams
+  const { extractor } = reader
+  const messages = await waitUntilGrouped(services, context)
+  const run = {
+    ...services,
+    context,
+    reader,
+    topicId,
+    origin: {
+      extractedBy: extractor.type.toUpperCase() as Origin['extractedBy'],
+      model: extractor.model,
+      jobId: job.id,
+    },
+    vectorType: await readVectorType(database),
+    result: (job.result as unknown as ExtractResult | null) ?? {
+      ...noCounts,
+      extractor: `${extractor.type}/${extractor.model}`,
+      tokensIn: 0,
+      tokensOut: 0,
+      dropped: {},
+      failures: [],
+    },
+  }
+  for (const batch of planBatches(messages, rules.batchSize)) {
+    signal.throwIfAborted()
+    await runBatch(run, batch)
+  }
+  const ended = await findJob(database, job.id)
+  if (ended && ended.failed > 0 && ended.succeeded === 0) {
+    throw new QuarryError(
+      `No batch could be extracted: ${run.result.failures[0]?.reason ?? 'no reason was kept'}`,
+    )
+  }
+  log.info({ ...run.result, failures: run.result.failures.length }, 'Extracted knowledge')
 }
 
 type Grouped = ClaimedMessage & { conversationId: string }
@@ -149,7 +183,7 @@ async function waitUntilGrouped(
 
 interface Run extends ExtractionServices {
   context: JobContext
-  status: ProviderStatus
+  reader: Reader
   topicId: string | null
   origin: Origin
   vectorType: number
@@ -159,7 +193,12 @@ interface Run extends ExtractionServices {
 async function runBatch(run: Run, messages: readonly Grouped[]): Promise<void> {
   const { database, space, provider, context, rules } = run
   const { job, signal } = context
-  const batch = await readBatch(run, messages)
+  const batch = await readBatch(
+    database,
+    space,
+    messages.map(({ id }) => id),
+    run.vectorType,
+  )
   const ids = batch.messages.map(({ id }) => id)
   try {
     const extraction = await extract(run, batch)
@@ -211,7 +250,8 @@ async function failBatch(run: Run, ids: readonly string[], reason: string): Prom
 }
 
 async function extract(run: Run, batch: ExtractionBatch): Promise<Extraction> {
-  const { extractor, context, status, metrics } = run
+  const { context, metrics } = run
+  const { extractor, status } = run.reader
   return patiently(run, async () => {
     const endTimer = metrics.extractionRequests.startTimer()
     try {
@@ -235,7 +275,10 @@ async function extract(run: Run, batch: ExtractionBatch): Promise<Extraction> {
  * failure, nor uses up an attempt.
  * @throws PostponeError when the wait is long, an Error that is retried when the provider is away
  */
-async function patiently<Result>(run: Run, ask: () => Promise<Result>): Promise<Result> {
+async function patiently<Result>(
+  run: Pick<Run, 'database' | 'context'>,
+  ask: () => Promise<Result>,
+): Promise<Result> {
   const { database, context } = run
   for (let waits = 0; ; waits++) {
     try {
@@ -271,48 +314,4 @@ function waitFor(error: ProviderError, waits: number): number | null {
 
 function addDropped(a: Record<string, number>, b: Record<string, number>): Record<string, number> {
   return Object.fromEntries(Object.keys({ ...a, ...b }).map((key) => [key, (a[key] ?? 0) + (b[key] ?? 0)]))
-}
-
-async function readBatch(run: Run, messages: readonly Grouped[]): Promise<ExtractionBatch> {
-  const { database, space, vectorType } = run
-  const read = await readMessages(
-    database,
-    space,
-    messages.map(({ id }) => id),
-  )
-  const centres = conversationCentres(read).slice(0, maxContextQueries)
-  return { messages: read, ...(await findContext(database, space, centres, vectorType, contextSize)) }
-}
-
-async function readMessages(
-  sql: Sql,
-  space: EmbeddingSpace,
-  ids: readonly string[],
-): Promise<ExtractionMessage[]> {
-  const rows = await sql.query<Omit<ExtractionMessage, 'vector'> & { vector: Buffer | null }>(
-    `select m.id, m.author, m.sent_at as "sentAt", m.channel, m.content, m.conversation_id as "conversationId",
-       r.id as "replyToId", vector_send(e.vector) as vector
-     from message m
-     left join lateral (
-       select id from message
-       where source_id = m.source_id and channel = m.channel and external_id = m.reply_to_external_id limit 1
-     ) as r on true
-     left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = 'MESSAGE' and e.owner_id = m.id
-     where m.id = any ($1::uuid[])
-     order by min(m.sent_at) over (partition by m.conversation_id), m.conversation_id, m.sent_at, m.id`,
-    [ids],
-  )
-  return rows.map((row) => ({ ...row, vector: row.vector && parseVector(row.vector) }))
-}
-
-/** For each conversation the sum of its messages' vectors: of the direction of their mean, which is all that a cosine sees. */
-function conversationCentres(messages: readonly ExtractionMessage[]): Float32Array[] {
-  const centres = new Map<string, Float32Array>()
-  for (const { conversationId, vector } of messages) {
-    if (!vector) continue
-    const centre = centres.get(conversationId)
-    if (!centre) centres.set(conversationId, Float32Array.from(vector))
-    else for (const [index, value] of vector.entries()) centre[index] = (centre[index] ?? 0) + value
-  }
-  return [...centres.values()]
 }

@@ -105,6 +105,8 @@ export interface Extraction {
   links: ProposedLink[]
   /** Zero where nothing is counted. */
   usage: { tokensIn: number; tokensOut: number }
+  /** What of the answer could not be used, a sentence each; left out where all could. */
+  problems?: readonly string[]
 }
 
 /** Something that reads messages and proposes topics, atoms and links. */

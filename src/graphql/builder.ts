@@ -94,6 +94,7 @@ export const isUuid = (text: string): boolean => uuid.test(text)
 /** How the database ids of each type look; there are no others in a global id. */
 const idPatterns = new Map(
   Object.entries({
+    Agent: uuid,
     Alert: uuid,
     Atom: uuid,
     AtomLink: uuid,

@@ -1,7 +1,8 @@
-import type { Config, ScoreRules } from '../config.ts'
+import type { Config, ExtractionRules, ScoreRules } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import type { ProgressFeed } from '../embedding/progress.ts'
 import type { EmbeddingSpace } from '../embedding/spaces.ts'
+import type { Extractors } from '../extraction/extractors.ts'
 import type { Logger } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { EmbeddingProviderConfig } from '../providers/create.ts'
@@ -21,6 +22,9 @@ export interface Services {
   extractor: Config['extraction']['extractor']
   /** Those that are added by the API. */
   providers: Providers
+  /** Agents, and what the environment configures: who reads messages. */
+  extractors: Extractors
+  extraction: ExtractionRules
   /** How messages are scored when they are stored. */
   scoring: ScoreRules
   search: Search

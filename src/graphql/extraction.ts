@@ -1,7 +1,10 @@
-import { InvalidInputError, NotFoundError } from '../errors.ts'
+import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
+import { readAgent } from '../extraction/agents.ts'
 import type { ExtractionScope } from '../extraction/claims.ts'
 import type { ExtractParams } from '../extraction/extract-job.ts'
 import { enqueueJob } from '../jobs/queue.ts'
+import { ProviderError } from '../providers/provider.ts'
+import { AgentNode } from './agent.ts'
 import { builder } from './builder.ts'
 import type { Context } from './context.ts'
 import { requireCount } from './input.ts'
@@ -9,7 +12,8 @@ import { JobNode, readJob } from './job.ts'
 import { MessageNode } from './message.ts'
 import { TopicNode } from './topic.ts'
 
-const maxMessages = 100
+/** In one call that names them. */
+export const maxMessages = 100
 const dayMs = 24 * 3_600_000
 const daysOf = { LAST_24H: 1, LAST_7D: 7, LAST_30D: 30 } as const
 
@@ -46,7 +50,11 @@ const ExtractKnowledgeInput = builder.inputType('ExtractKnowledgeInput', {
       for: TopicNode,
       description: 'Everything goes to this topic, and no other is made.',
     }),
-    agentId: t.id({ description: 'The agent that reads; the configured extractor unless given.' }),
+    agentId: t.globalID({
+      for: AgentNode,
+      description:
+        'The agent that reads. Unless given: the default agent, and where there is none, what the environment configures.',
+    }),
   }),
 })
 
@@ -68,13 +76,14 @@ builder.mutationField('extractKnowledge', (t) =>
     nullable: true,
     description: 'Starts to read messages for topics, atoms and links. Answers with the job at once.',
     args: { input: t.arg({ type: ExtractKnowledgeInput, required: true, description: 'What to read.' }) },
-    errors: { types: [InvalidInputError, NotFoundError] },
-    resolve: async (_root, { input }, { database }) => {
-      if (input.agentId != null) throw new NotFoundError('There is no agent with this id; leave agentId out')
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError] },
+    resolve: async (_root, { input }, { database, extractors }) => {
       const scope = readScope(input)
       const topicId = input.topicId?.id ?? null
+      const agentId = input.agentId?.id
       await requireRows(database, scope, topicId)
-      const params: ExtractParams = { ...scope, topicId }
+      if (agentId !== undefined) await requireUsable(extractors, database, agentId)
+      const params: ExtractParams = { ...scope, topicId, ...(agentId === undefined ? {} : { agentId }) }
       return {
         jobId: await database.transaction((transaction) => enqueueJob(transaction, 'EXTRACT', { ...params })),
       }
@@ -109,6 +118,20 @@ function readScope(input: typeof ExtractKnowledgeInput.$inferInput): ExtractionS
   return { from: begin.toISOString(), to: end.toISOString() }
 }
 
+/** A job would wait for an agent that cannot read; whoever starts it by hand should know at once. */
+async function requireUsable(
+  extractors: Context['extractors'],
+  database: Context['database'],
+  agentId: string,
+): Promise<void> {
+  await readAgent(database, agentId)
+  try {
+    await (await extractors.open(agentId)).close()
+  } catch (error) {
+    throw error instanceof ProviderError ? new ConflictError(error.message) : error
+  }
+}
+
 async function requireRows(
   database: Context['database'],
   scope: ExtractionScope,
@@ -117,8 +140,29 @@ async function requireRows(
   if (topicId !== null && !(await database.prisma.topic.findUnique({ where: { id: topicId } }))) {
     throw new NotFoundError('There is no topic with this id')
   }
-  if (!('messageIds' in scope)) return
-  const wanted = [...new Set(scope.messageIds)]
+  if ('messageIds' in scope) await requireMessages(database, scope.messageIds)
+}
+
+/** @throws NotFoundError */
+export async function requireMessages(
+  database: Context['database'],
+  messageIds: readonly string[],
+): Promise<void> {
+  const wanted = [...new Set(messageIds)]
   const found = await database.prisma.message.count({ where: { id: { in: wanted } } })
   if (found < wanted.length) throw new NotFoundError(`${wanted.length - found} of the messages do not exist`)
 }
+
+builder.prismaObjectField(JobNode, 'agent', (t) =>
+  t.field({
+    type: AgentNode,
+    nullable: true,
+    description:
+      'The agent that reads, of an EXTRACT job. Null until the job begins, where what the environment configures reads, and once the agent is deleted.',
+    select: { params: true },
+    resolve: ({ params }, _args, { loaders }) => {
+      const agentId = Object(params).agentId
+      return typeof agentId === 'string' ? loaders.agent.load(agentId) : null
+    },
+  }),
+)

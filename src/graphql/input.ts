@@ -31,3 +31,14 @@ export function requireCount(count: number, path: readonly string[], least: numb
   if (count >= least && count <= most) return
   throw new InvalidInputError(`${path.join('.')} has ${count} entries; it must have ${least}..${most}`, path)
 }
+
+/** @throws InvalidInputError unless it is not given, or least <= value <= most */
+export function requireRange(
+  value: number | null | undefined,
+  field: string,
+  least: number,
+  most: number,
+): void {
+  if (value == null || (value >= least && value <= most)) return
+  throw new InvalidInputError(`${field} is ${value}; it must be ${least}..${most}`, [field])
+}

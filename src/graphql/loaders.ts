@@ -4,10 +4,12 @@ import type { Atom, AtomLink, Message, Topic } from '../db/generated/prisma/clie
 import { readRows } from '../db/rows.ts'
 import { type EmbeddingState, readStates } from '../embedding/coverage.ts'
 import type { EmbeddingSpace, EntityKind } from '../embedding/spaces.ts'
+import { type AgentRow, readAgentsById } from '../extraction/agents.ts'
 import { findByIdentity } from '../ingest/messages.ts'
 import { readCitingAtoms } from '../knowledge/citations.ts'
 import { type LinksPage, readLinks } from '../knowledge/links.ts'
 import { type ProviderStatusRow, readProviderStatus } from '../providers/read-status.ts'
+import { type ProviderRow, readProvidersById } from '../providers/records.ts'
 import type { ProviderPurpose } from '../providers/status.ts'
 import type { Search, SearchPage } from '../search/search.ts'
 import type { IdPage } from './id-pages.ts'
@@ -47,6 +49,9 @@ export interface Loaders {
   messageByIdentity: Loader<MessageIdentity, Message | null>
   /** How the provider for a purpose does; null if nobody has asked it for anything yet. */
   providerStatus: Loader<ProviderPurpose, ProviderStatusRow | null>
+  /** One that was added by the API; null if it does not exist. */
+  provider: Loader<string, ProviderRow | null>
+  agent: Loader<string, AgentRow | null>
   /** A row of any kind; null if it does not exist. */
   row: DataLoader<{ kind: EntityKind; id: string }, Message | Atom | Topic | null, string>
   neighbours: DataLoader<NeighboursKey, SearchPage, string>
@@ -89,6 +94,14 @@ export function createLoaders(sql: Sql, space: EmbeddingSpace, search: Search): 
     providerStatus: new DataLoader(async (purposes) => {
       const rows = await readProviderStatus(sql, purposes)
       return purposes.map((purpose) => rows.find((row) => row.purpose === purpose) ?? null)
+    }),
+    provider: new DataLoader(async (ids) => {
+      const rows = await readProvidersById(sql, ids)
+      return ids.map((id) => rows.find((row) => row.id === id) ?? null)
+    }),
+    agent: new DataLoader(async (ids) => {
+      const rows = await readAgentsById(sql, ids)
+      return ids.map((id) => rows.find((row) => row.id === id) ?? null)
     }),
     once: memoize(),
     row: new DataLoader(

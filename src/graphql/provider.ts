@@ -13,7 +13,7 @@ import { createProviderStatus, type ProviderPurpose } from '../providers/status.
 import { tryOut, validationLimitMs } from '../providers/validate.ts'
 import { builder, isUuid } from './builder.ts'
 import type { Context } from './context.ts'
-import { requireText } from './input.ts'
+import { requireRange, requireText } from './input.ts'
 
 export const ProviderTypeEnum = builder.enumType('ProviderType', {
   description: 'How a provider is spoken to.',
@@ -483,10 +483,4 @@ function requireProviderFields(input: GivenFields): void {
   for (const field of perMinute) requireRange(input[field], field, 1, limits.perMinute)
   requireRange(input.maxParallelRequests, 'maxParallelRequests', 1, limits.parallel)
   for (const field of prices) requireRange(input[field], field, 0, limits.price)
-}
-
-/** @throws InvalidInputError unless it is not given, or least <= value <= most */
-function requireRange(value: number | null | undefined, field: string, least: number, most: number): void {
-  if (value == null || (value >= least && value <= most)) return
-  throw new InvalidInputError(`${field} is ${value}; it must be ${least}..${most}`, [field])
 }

@@ -1,4 +1,6 @@
 import { builder } from './builder.ts'
+import './agent.ts'
+import './agent-trial.ts'
 import './alert.ts'
 import './atom.ts'
 import './atom-link.ts'

@@ -124,6 +124,15 @@ export async function setJobTotal(transaction: Transaction, run: JobRun, total: 
   await appendJobEvent(transaction, run.id, null)
 }
 
+/** Writes down what the job has decided as it began, so that each later run of it goes by the same. */
+export async function addJobParams(
+  transaction: Transaction,
+  run: JobRun,
+  params: Record<string, unknown>,
+): Promise<void> {
+  await change(transaction, run, 'params = params || $3', [params])
+}
+
 /** The job gives its place back and is to be run again: it failed, or the process that had it stops. */
 export async function requeueJob(
   transaction: Transaction,

@@ -191,11 +191,20 @@ export async function deleteProvider(sql: Sql, id: string): Promise<void> {
        select pg_notify('${providerChannel}', '') from deleted`,
       [id],
     )
-    .catch((error: unknown) => {
+    .catch(async (error: unknown) => {
       const user = referringTable(error)
-      throw user === null ? error : inUse(user)
+      throw user === null ? error : inUse(user, user === 'agent' ? await readAgentNames(sql, id) : [])
     })
   if (rows.length === 0) throw notFound()
+}
+
+/** Of the agents that use a provider; at most as many as an error can list. */
+async function readAgentNames(sql: Sql, id: string): Promise<string[]> {
+  const rows = await sql.query<{ name: string }>(
+    'select name from agent where provider_id = $1 order by name limit 10',
+    [id],
+  )
+  return rows.map(({ name }) => name)
 }
 
 /**
@@ -317,10 +326,13 @@ function referringTable(error: unknown): string | null {
   return String(Object(error).table ?? '')
 }
 
-const inUse = (table: string) =>
-  new ConflictError(
-    `The provider is used by ${table === '' ? 'something' : `rows of ${table.replaceAll('_', ' ')}`}: give these another provider first, or set isActive to false`,
+function inUse(table: string, names: readonly string[]): ConflictError {
+  const rows = table === '' ? 'something' : `rows of ${table.replaceAll('_', ' ')}`
+  const user = names.length === 0 ? rows : `${table} ${names.map((name) => JSON.stringify(name)).join(', ')}`
+  return new ConflictError(
+    `The provider is used by ${user}: give these another provider first, or set isActive to false`,
   )
+}
 
 const nameTaken = (name: string) =>
   new ConflictError(`There is a provider named ${JSON.stringify(name)} already; take another name`)

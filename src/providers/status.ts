@@ -21,13 +21,26 @@ const repeatMs = 30_000
 /** A wait that ends hardly later than the one that was told last is not worth telling. */
 const leastLongerMs = 250
 
-export function createProviderStatus(sql: Sql, purpose: ProviderPurpose, log: Logger): ProviderStatus {
+/** A provider that is a row, as it was when a client of it was made. */
+export interface ConnectedRow {
+  providerId: string
+  /** What is seen of an earlier address, model or key says nothing of the row as it is now. */
+  connectionVersion: number
+}
+
+/** @param of a purpose: what the environment configures for it */
+export function createProviderStatus(
+  sql: Sql,
+  of: ProviderPurpose | ConnectedRow,
+  log: Logger,
+): ProviderStatus {
+  const write = typeof of === 'string' ? writesOfPurpose(sql, of) : writesOfRow(sql, of)
   let connectedAt = Number.NEGATIVE_INFINITY
   let waitingUntil = 0
 
   const tell = (writing: Promise<void>) =>
     writing.catch((error) =>
-      log.warn({ error: errorMessage(error), purpose }, 'The status of a provider could not be written'),
+      log.warn({ error: errorMessage(error), of }, 'The status of a provider could not be written'),
     )
 
   return {
@@ -35,20 +48,57 @@ export function createProviderStatus(sql: Sql, purpose: ProviderPurpose, log: Lo
       const now = performance.now()
       if (now - connectedAt < repeatMs) return
       connectedAt = now
-      await tell(writeConnected(sql, purpose))
+      await tell(write.connected())
     },
     async failed(error, waitMs) {
       const until = performance.now() + waitMs
       if (error.failure === 'RATE_LIMITED') {
         if (until < waitingUntil + leastLongerMs) return
         waitingUntil = until
-        await tell(writeWaiting(sql, purpose, waitMs))
+        await tell(write.waiting(waitMs))
         return
       }
       connectedAt = Number.NEGATIVE_INFINITY
-      await tell(writeError(sql, purpose, error.message, waitMs))
+      await tell(write.failed(error.message, waitMs))
     },
   }
+}
+
+interface StatusWrites {
+  connected(): Promise<void>
+  waiting(waitMs: number): Promise<void>
+  failed(error: string, waitMs: number): Promise<void>
+}
+
+function writesOfPurpose(sql: Sql, purpose: ProviderPurpose): StatusWrites {
+  return {
+    connected: () => writeConnected(sql, purpose),
+    waiting: (waitMs) => writeWaiting(sql, purpose, waitMs),
+    failed: (error, waitMs) => writeError(sql, purpose, error, waitMs),
+  }
+}
+
+function writesOfRow(sql: Sql, { providerId, connectionVersion }: ConnectedRow): StatusWrites {
+  const write = (set: string, values: readonly unknown[]) =>
+    writeRow(sql, set, [providerId, connectionVersion, ...values])
+  const until = (ms: string) => `clock_timestamp() + make_interval(secs => ${ms}::float8 / 1000)`
+  return {
+    connected: () => write(`state = 'CONNECTED', error = null, validated_at = now()`, []),
+    waiting: (waitMs) => write(`waiting_until = greatest(waiting_until, ${until('$3')})`, [waitMs]),
+    failed: (error, waitMs) =>
+      write(`state = 'ERROR', error = $3, waiting_until = ${until('$4')}`, [error, waitMs]),
+  }
+}
+
+/** One that is being tried out is left to that. */
+async function writeRow(sql: Sql, set: string, values: readonly unknown[]): Promise<void> {
+  await sql.query(
+    `with written as (
+       update provider set ${set} where id = $1 and connection_version = $2
+         and (state <> 'VALIDATING' or validating_until < clock_timestamp()) returning 1)
+     select pg_notify('${providerChannel}', '') from written`,
+    values,
+  )
 }
 
 async function writeConnected(sql: Sql, purpose: ProviderPurpose): Promise<void> {

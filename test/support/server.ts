@@ -4,6 +4,7 @@ import { parseConfig } from '../../src/config.ts'
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import { createProgressFeed } from '../../src/embedding/progress.ts'
 import { ensureActiveSpace } from '../../src/embedding/spaces.ts'
+import { createExtractors } from '../../src/extraction/extractors.ts'
 import { createNews } from '../../src/graphql/news.ts'
 import { enterProcess } from '../../src/jobs/processes.ts'
 import { createMetrics, type Metrics } from '../../src/metrics.ts'
@@ -94,6 +95,8 @@ export async function startTestServer(
     keys: createKeyRing(config.providers.encryptionKeys),
     network: config.providers.network,
   })
+  const { extractor, rules } = config.extraction
+  const extractors = createExtractors({ database, providers, environment: extractor, log })
   const progress = createProgressFeed(database, space, log)
   const server = await startApiServer({
     config: config.server,
@@ -101,8 +104,10 @@ export async function startTestServer(
       database,
       space,
       provider: config.embedding,
-      extractor: config.extraction.extractor,
+      extractor,
       providers,
+      extractors,
+      extraction: rules,
       scoring: config.scoring,
       search,
       progress,
@@ -138,6 +143,7 @@ export async function startTestServer(
       await client.close()
       await close()
       await process.stop().catch(() => {})
+      await extractors.close()
       await providers.close()
       await provider.close()
       await opened.close()

@@ -58,7 +58,8 @@ export function createModelExtractor(options: ModelExtractorOptions): Extractor 
           'Parts of what a model answered were left out.',
         )
       }
-      return { ...extraction, usage: usageOf([first, second]) }
+      const usage = usageOf([first, second])
+      return problems.length > 0 ? { ...extraction, usage, problems } : { ...extraction, usage }
     },
     close: () => chat.close(),
   }

@@ -108,7 +108,10 @@ function advice({ status, message }: HttpFailure): Advice | null {
     }
   }
   if (/temperature/i.test(message)) {
-    return { failure: 'MISCONFIGURED', hint: 'Leave the temperature out: this model may take only its own.' }
+    return {
+      failure: 'MISCONFIGURED',
+      hint: 'Set the temperature to 1, or leave it out: this model may take only its own.',
+    }
   }
   if (/max_(completion_)?tokens/i.test(message)) {
     return { failure: 'MISCONFIGURED', hint: 'Lower the limit of output tokens, or leave it out.' }

@@ -348,7 +348,7 @@ describe('what cannot be extracted is refused by name', () => {
     ['no messages', { messageIds: [] }, 'INVALID_INPUT', /has 0 entries; it must have 1\.\.100/],
     ['a message that is not there', { messageIds: [missingId('Message')] }, 'NOT_FOUND', /1 of the messages/],
     ['a topic that is not there', { period: { from }, topicId: missingId('Topic') }, 'NOT_FOUND', /topic/],
-    ['an agent that is not there', { period: { from }, agentId: 'x' }, 'NOT_FOUND', /agent/],
+    ['an agent that is not there', { period: { from }, agentId: missingId('Agent') }, 'NOT_FOUND', /agent/],
     ['an empty period', { period: {} }, 'INVALID_INPUT', /either last, or from/],
     ['two periods', { period: { last: 'LAST_7D', from } }, 'INVALID_INPUT', /either last, or from/],
     ['a period backwards', { period: { from, to: '2025-01-01T00:00:00Z' } }, 'INVALID_INPUT', /begins at/],

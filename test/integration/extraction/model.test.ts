@@ -273,7 +273,11 @@ describe.each<[string, (url: string, options?: Options) => Extractor]>([
     }
     await using server = await ProviderServer.start({ chat: saying(JSON.stringify(half), 'I am sorry.') })
     const extraction = await make(server.url).extract(batch, signal)
-    expect(extraction).toEqual({ ...extracted, usage: { tokensIn: 200, tokensOut: 20 } })
+    expect(extraction).toEqual({
+      ...extracted,
+      usage: { tokensIn: 200, tokensOut: 20 },
+      problems: ['links[1].to: "x9" is no atom, neither given nor in the answer.'],
+    })
   })
 
   it.each<[string, Fault, ProviderFailure, RegExp]>([
@@ -442,7 +446,10 @@ describe('openai', () => {
   it.each([
     ["'response_format.type' must be 'text'", /that answer by a JSON Schema/],
     ['Unsupported parameter: json_schema', /that answer by a JSON Schema/],
-    ["Unsupported value: 'temperature' does not support 0 with this model", /Leave the temperature out/],
+    [
+      "Unsupported value: 'temperature' does not support 0 with this model",
+      /Set the temperature to 1, or leave it out/,
+    ],
     ["Unsupported parameter: 'max_tokens' is not supported with this model", /limit of output tokens/],
   ])('blames the configuration, not the messages: %s', async (why, hint) => {
     const body = JSON.stringify({ error: { message: why } })

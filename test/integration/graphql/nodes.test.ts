@@ -4,6 +4,7 @@ import { graphql } from '../../support/generated/index.ts'
 import { globalId, missingId } from '../../support/ids.ts'
 import { createAtom, createTopic, linkAtoms } from '../../support/knowledge.ts'
 import { ingest, message } from '../../support/messages.ts'
+import { addAgent, addProvider } from '../../support/providers.ts'
 
 let app: Awaited<ReturnType<typeof startProviderApp>>
 /** One id of every type that is a node. */
@@ -49,6 +50,13 @@ beforeAll(async () => {
   )
   await app.sql(`insert into alert (id, kind, failures) values (gen_random_uuid(), 'IMPORT', 3)`)
   await app.client.run(StartJobDocument)
+  const providerId = await addProvider(app.client, {
+    name: 'Added',
+    type: 'OPENAI',
+    baseUrl: `${app.provider.url}/v1`,
+    embeddingModel: 'e',
+  })
+  ids.Agent = await addAgent(app.client, { name: 'Agent', providerId, model: 'm' })
   const all = await app.client.run(EveryNodeDocument)
   Object.assign(ids, {
     Message: all.messages.nodes[0]?.id,

@@ -98,7 +98,7 @@ test.each([
   expect(dropped).toMatchObject({ inventedQuotes: 1, unprovenAtoms: 1 })
 })
 
-test('whatever is kept is proven, and everything else is counted', () => {
+test('whatever is kept is proven, and everything else is counted and told', () => {
   const quotes = fc.oneof(fc.string(), fc.constantFrom('cache', 'The build', 'green again.'))
   const proposals = fc.array(
     fc.tuple(quotes, fc.double({ min: 0, max: 1, noNaN: true }), fc.constantFrom('m1', 'm2', 'm3')),
@@ -116,6 +116,9 @@ test('whatever is kept is proven, and everything else is counted', () => {
       }
       const { unsureAtoms, unprovenAtoms } = proven.dropped
       expect(proven.atoms.length + unsureAtoms + unprovenAtoms).toBe(atoms.length)
+      const told = (kind: string) => proven.rejections.filter((rejection) => rejection.kind === kind).length
+      expect(told('ATOM')).toBe(unsureAtoms + unprovenAtoms)
+      expect(told('CITATION')).toBe(proven.dropped.inventedQuotes)
     }),
   )
 })

@@ -25,6 +25,7 @@ import { createMetrics } from './metrics.ts'
 import { createEmbeddingProvider } from './providers/create.ts'
 import { createKeyRing } from './providers/keys.ts'
 import { createProviders } from './providers/providers.ts'
+import { accountEmbeddings, startUsageLedger } from './providers/usage.ts'
 import { createQueryVectors } from './search/query-vectors.ts'
 import { createSearch } from './search/search.ts'
 import { createOperations, startOperationsServer } from './server/operations.ts'
@@ -88,14 +89,21 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     stops.push(() => database.close())
     const applied = await migrate(database)
     if (applied.length > 0) log.info({ applied }, 'Migrated the database')
+    const usage = await startUsageLedger(database, log)
+    stops.push(() => usage.stop())
     // In every role, and closed after all that works with them: rows embed and extract in workers, too.
     const keys = createKeyRing(config.providers.encryptionKeys)
-    const providers = createProviders({ database, keys, network: config.providers.network })
+    const providers = createProviders({ database, keys, network: config.providers.network, usage })
     stops.push(() => providers.close())
     const environment = config.extraction.extractor
-    const extractors = createExtractors({ database, providers, environment, log })
+    const extractors = createExtractors({ database, providers, environment, usage, log })
     stops.push(() => extractors.close())
-    const space = await ensureActiveSpace(database, provider, log, config.indexes)
+    const space = await ensureActiveSpace(
+      database,
+      accountEmbeddings(provider, usage.account(provider, 'VALIDATION')),
+      log,
+      config.indexes,
+    )
 
     const process = await enterProcess(database, role, log)
     stops.push(() => process.stop())
@@ -104,6 +112,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       provider,
       space,
       process,
+      usage,
       metrics,
       log,
     })
@@ -121,7 +130,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       IMPORT: importHandler(database, config.scoring),
       EMBED: embedHandler(database, space.id),
       BACKFILL: backfillHandler(database, space.id),
-      EXTRACT: extractHandler({ database, space, provider, extractors, rules, metrics, log }),
+      EXTRACT: extractHandler({ database, space, provider, extractors, usage, rules, metrics, log }),
     }
     const tasks = {
       check_alerts: alertTask(database, { webhookUrl: config.jobs.alertWebhookUrl, log }),
@@ -160,7 +169,8 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       return { url: null, failed, stop }
     }
 
-    const search = createSearch(database, space, sample.of(createQueryVectors(provider, space)))
+    const queries = accountEmbeddings(provider, usage.account(provider, 'QUERY'))
+    const search = createSearch(database, space, sample.of(createQueryVectors(queries, space)))
     const progress = createProgressFeed(database, space, log)
     const news = createNews(database, log)
     const { embedding, scoring } = config
@@ -172,6 +182,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
         provider: embedding,
         extractor: environment,
         providers,
+        usage,
         extractors,
         extraction: rules,
         scoring,

@@ -9,6 +9,7 @@ import type { Logger } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
 import { createProviderStatus } from '../providers/status.ts'
+import { accountEmbeddings, type UsageLedger } from '../providers/usage.ts'
 import { splitText, type TextPart } from './parts.ts'
 import {
   claimOwed,
@@ -52,6 +53,7 @@ export interface EmbeddingPipelineOptions {
   provider: EmbeddingProvider
   space: EmbeddingSpace
   process: ProcessRecord
+  usage: UsageLedger
   metrics: Metrics
   log: Logger
 }
@@ -138,7 +140,7 @@ interface Flight {
 function createBatchWorker(
   options: EmbeddingPipelineOptions & { vectorType: number; signal: AbortSignal; onReleased(): void },
 ) {
-  const { database, provider, space, process, vectorType, signal, metrics, log } = options
+  const { database, provider, space, process, usage, vectorType, signal, metrics, log } = options
   const { limits } = provider
   const status = createProviderStatus(database, 'EMBEDDING', log)
   async function store(results: readonly EmbeddingResult[]): Promise<void> {
@@ -196,7 +198,9 @@ function createBatchWorker(
     await releasing
     const asked = new Set(underWay)
     watches.add(asked)
-    const rows = await claimOwed(database, space.id, process.id, limits.maxTextsPerRequest, maxClaimBytes)
+    const { maxTextsPerRequest } = limits
+    const held = usage.jobsOverBudget()
+    const rows = await claimOwed(database, space.id, process.id, maxTextsPerRequest, maxClaimBytes, held)
       .catch((error) => {
         // The claim may have been made, and only its answer lost.
         hasLostLeases = true
@@ -233,8 +237,14 @@ function createBatchWorker(
   async function waitForLimit(limit: LimitError, rows: readonly OwedRow[]): Promise<void> {
     // A lane that has nothing to do can ask for them: it was not told to wait.
     options.onReleased()
+    const held = usage.jobsOverBudget()
+    const ofHeld = rows.filter(({ jobId }) => jobId !== null && held.includes(jobId))
+    // A job's own budget holds up nobody else: from here on, what it asked for is left where it is.
+    if (ofHeld.length > 0) return tellWaiting(limit.cause, ofHeld, limit.waitMs)
     await tellWaiting(limit.cause, rows, limit.waitMs)
-    await delay(limit.waitMs, undefined, { signal }).catch(() => {})
+    const { waitMs: limitMs } = limit
+    if (limit.cause.isOverBudget) await usage.budgetChange({ signal, limitMs })
+    else await delay(limitMs, undefined, { signal }).catch(() => {})
   }
 
   async function settleBatch(rows: readonly OwedRow[], asked: ReadonlySet<string>): Promise<void> {
@@ -297,7 +307,8 @@ function createBatchWorker(
     const [, endRequest] = await requests.acquire()
     const endTimer = metrics.embeddingRequests.startTimer()
     try {
-      answer = await embedParts(provider, space.dimensions, texts, flight.controller.signal)
+      const accounted = accountEmbeddings(provider, usage.account(provider, 'EMBEDDING', sharesOf(texts)))
+      answer = await embedParts(accounted, space.dimensions, texts, flight.controller.signal)
     } catch (error) {
       if (!(error instanceof ProviderError)) {
         // Nobody needs it any more: what is still owed goes back, the rest is not this process's.
@@ -407,6 +418,17 @@ function createBatchWorker(
       }
     },
   }
+}
+
+/** Tokens of the texts by the job that they are embedded for. */
+function sharesOf(texts: readonly BatchText[]): Map<string | null, number> {
+  const shares = new Map<string | null, number>()
+  for (const { rows, parts } of texts) {
+    const jobId = rows.find((row) => row.jobId !== null)?.jobId ?? null
+    const tokens = parts.reduce((sum, part) => sum + part.tokens, 0)
+    shares.set(jobId, (shares.get(jobId) ?? 0) + Math.max(1, tokens))
+  }
+  return shares
 }
 
 function toResult(row: OwedRow, vector: Float32Array | null): EmbeddingResult {

@@ -11,6 +11,8 @@ export interface OwedRow {
   hash: string
   text: string
   attempts: number
+  /** The job that it is embedded for; null: it is owed anyway. Of several, one. */
+  jobId: string | null
   /** Another row of the space has this very text and its vector: no need to ask the provider. */
   hasTwin: boolean
 }
@@ -27,10 +29,16 @@ export interface EmbeddingResult {
 /** Channel on which the triggers say that there is something to embed. */
 export const owedChannel = 'quarry_embedding_owed'
 
+/** SQL: the requests of jobs for a row of the space ($1). */
+const requestsOf = (row: string, columns = '') =>
+  `select ${columns} from embedding_request r
+   where r.space_id = $1 and r.kind = ${row}.kind and r.owner_id = ${row}.owner_id`
+
 /**
  * Leases rows that are owed and due, newest first, so that live messages do not wait behind a long backfill.
  * @param maxRows at most so many
  * @param maxBytes of text in all; a single longer text is still returned, alone
+ * @param heldJobs what only these wait for is left
  */
 export async function claimOwed(
   sql: Sql,
@@ -38,6 +46,7 @@ export async function claimOwed(
   processId: string,
   maxRows: number,
   maxBytes: number,
+  heldJobs: readonly string[],
 ): Promise<OwedRow[]> {
   return sql.query<OwedRow>(
     `with due as materialized (
@@ -46,6 +55,7 @@ export async function claimOwed(
          and (e.next_attempt_at is null or e.next_attempt_at <= now()
            or e.next_attempt_at > now() + ${longestRetryDelay('e.attempts - 1')})
          and (e.leased_by is null or e.leased_by not in (select id from process))
+         ${heldJobs.length === 0 ? '' : `and (not exists (${requestsOf('e')}) or exists (${requestsOf('e')} and r.job_id <> all ($5::uuid[])))`}
        order by e.owner_id desc limit $3 for update of e skip locked
      ), sized as (
        select due.*, o.text,
@@ -59,9 +69,10 @@ export async function claimOwed(
      )
      select sized.kind, sized.owner_id as "ownerId", sized.content_hash as hash, sized.text, sized.attempts,
        exists (select from embedding t
-         where t.space_id = $1 and t.status = 'READY' and t.content_hash = sized.content_hash) as "hasTwin"
+         where t.space_id = $1 and t.status = 'READY' and t.content_hash = sized.content_hash) as "hasTwin",
+       (${requestsOf('sized', 'r.job_id')} order by r.job_id = any ($5::uuid[]), r.job_id limit 1) as "jobId"
      from leased join sized using (kind, owner_id)`,
-    [spaceId, processId, maxRows, maxBytes],
+    [spaceId, processId, maxRows, maxBytes, heldJobs],
   )
 }
 

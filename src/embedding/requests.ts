@@ -123,6 +123,9 @@ async function openRequests(transaction: Transaction, jobId: string, total: numb
   await transaction.query(`select pg_notify('quarry_embedding_owed', '')`)
 }
 
+/** From here on a wait is told whatever was told a moment ago: nothing would say it later. Milliseconds. */
+const longWaitMs = 60_000
+
 /**
  * Tells the jobs that wait for these rows that they wait for the provider now.
  * @param reason what the provider said
@@ -141,7 +144,8 @@ export async function tellWaitingJobs(
        where r.space_id = $1
      ), free as materialized (
        select id from job where id in (select job_id from waiting) and state = 'RUNNING'
-         and (waiting_until is null or waiting_until <= now())
+         and (waiting_until is null or waiting_until <= now()
+           or ($6 and waiting_until <= now() + make_interval(secs => $4::float8 / 2000)))
        order by id for update
      ), told as (
        update job j set waiting_until = now() + make_interval(secs => $4::float8 / 1000)
@@ -149,9 +153,16 @@ export async function tellWaitingJobs(
        returning j.id, j.waiting_until, j.last_event_at
      )
      select append_job_event(id,
-       case when last_event_at < clock_timestamp() - interval '1 second' then waiting_message(waiting_until, $5) end)
+       case when $6 or last_event_at < clock_timestamp() - interval '1 second' then waiting_message(waiting_until, $5) end)
      from told order by id`,
-    [spaceId, rows.map((row) => row.kind), rows.map((row) => row.ownerId), waitMs, reason],
+    [
+      spaceId,
+      rows.map((row) => row.kind),
+      rows.map((row) => row.ownerId),
+      waitMs,
+      reason,
+      waitMs >= longWaitMs,
+    ],
   )
 }
 

@@ -20,6 +20,7 @@ import type { Origin } from '../knowledge/topics.ts'
 import type { Logger } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
+import { accountEmbeddings, type UsageLedger } from '../providers/usage.ts'
 import { readDefaultAgent } from './agents.ts'
 import { readBatch } from './batch.ts'
 import {
@@ -69,6 +70,7 @@ export interface ExtractionServices {
   /** Of the space: embeds what is proposed. */
   provider: EmbeddingProvider
   extractors: Extractors
+  usage: UsageLedger
   rules: ExtractionRules
   metrics: Metrics
   log: Logger
@@ -91,7 +93,7 @@ export function extractHandler(services: ExtractionServices): JobHandler {
       await setJobTotal(transaction, job, job.succeeded + job.failed + claimed)
       return settleAgent(transaction, job, params)
     })
-    const reader = await patiently({ database, context }, () => extractors.open(agentId))
+    const reader = await patiently({ database, context }, () => extractors.open(agentId, job.id))
     try {
       await extractAll(services, context, reader)
     } finally {
@@ -123,6 +125,10 @@ async function extractAll(services: ExtractionServices, context: JobContext, rea
     ...services,
     context,
     reader,
+    provider: accountEmbeddings(
+      services.provider,
+      services.usage.account(services.provider, 'EMBEDDING', job.id),
+    ),
     topicId,
     origin: {
       extractedBy: extractor.type.toUpperCase() as Origin['extractedBy'],

@@ -2,11 +2,13 @@ import type { Config } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import { QuarryError } from '../errors.ts'
 import type { Logger } from '../log.ts'
+import type { ChatModel } from '../providers/chat/chat.ts'
 import { createChatModel } from '../providers/chat/create.ts'
 import { ProviderError } from '../providers/provider.ts'
 import type { Providers } from '../providers/providers.ts'
 import { readProvider } from '../providers/records.ts'
 import { createProviderStatus, type ProviderStatus } from '../providers/status.ts'
+import { accountChat, type UsageLedger } from '../providers/usage.ts'
 import { type AgentReading, type AgentRow, readAgentsById } from './agents.ts'
 import type { Extractor } from './extractor.ts'
 import { createLocalExtractor } from './local/extractor.ts'
@@ -26,11 +28,12 @@ export interface Extractors {
   /**
    * By an agent as it is now, or by what the environment configures.
    * @param agentId null: the environment
+   * @param jobId for which it reads, and to which it is accounted
    * @throws QuarryError if the agent is gone; ProviderError MISCONFIGURED if it or its provider is not active, or the
    * provider's key cannot be read
    */
-  open(agentId: string | null): Promise<Reader>
-  /** By an agent that need not be stored. @throws NotFoundError, ProviderError as above */
+  open(agentId: string | null, jobId: string | null): Promise<Reader>
+  /** By an agent that need not be stored, for no job. @throws NotFoundError, ProviderError as above */
   openDraft(reading: AgentReading): Promise<Reader>
   close(): Promise<void>
 }
@@ -40,20 +43,21 @@ export function createExtractors(options: {
   providers: Providers
   /** Who reads where there is no agent. */
   environment: Config['extraction']['extractor']
+  usage: UsageLedger
   log: Logger
 }): Extractors {
-  const { database, providers, environment, log } = options
-  const shared =
-    environment.type === 'local'
-      ? createLocalExtractor()
-      : createModelExtractor({ chat: createChatModel(environment), log })
+  const { database, providers, environment, usage, log } = options
+  const shared = environment.type === 'local' ? createLocalExtractor() : createChatModel(environment)
   const sharedStatus = createProviderStatus(database, 'EXTRACTION', log)
 
-  async function openDraft(reading: AgentReading): Promise<Reader> {
+  const accounted = (chat: ChatModel, jobId: string | null) =>
+    accountChat(chat, usage.account(chat, 'EXTRACTION', jobId))
+
+  async function openReading(reading: AgentReading, jobId: string | null): Promise<Reader> {
     const { providerId, model, instructions, temperature, maxOutputTokens } = reading
     const { connectionVersion } = await readProvider(database, providerId)
     const extractor = createModelExtractor({
-      chat: await providers.chat(providerId, model),
+      chat: accounted(await providers.chat(providerId, model), jobId),
       instructions: instructions ?? undefined,
       temperature,
       maxOutputTokens: maxOutputTokens ?? undefined,
@@ -64,8 +68,12 @@ export function createExtractors(options: {
   }
 
   return {
-    async open(agentId) {
-      if (agentId === null) return { extractor: shared, status: sharedStatus, close: async () => {} }
+    async open(agentId, jobId) {
+      if (agentId === null) {
+        const extractor =
+          'extract' in shared ? shared : createModelExtractor({ chat: accounted(shared, jobId), log })
+        return { extractor, status: sharedStatus, close: async () => {} }
+      }
       const [agent] = await readAgentsById(database, [agentId])
       if (!agent) {
         throw new QuarryError(
@@ -74,9 +82,9 @@ export function createExtractors(options: {
       }
       const problem = inactive(agent)
       if (problem !== null) throw new ProviderError('MISCONFIGURED', problem)
-      return openDraft(agent)
+      return openReading(agent, jobId)
     },
-    openDraft,
+    openDraft: (reading) => openReading(reading, null),
     close: () => shared.close(),
   }
 }

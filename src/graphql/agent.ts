@@ -11,6 +11,7 @@ import {
   updateAgent,
 } from '../extraction/agents.ts'
 import { defaultInstructions } from '../extraction/model/instructions.ts'
+import { wakeWaitingJobs } from '../jobs/control.ts'
 import { builder, isUuid } from './builder.ts'
 import type { Context } from './context.ts'
 import { requireRange, requireText } from './input.ts'
@@ -190,9 +191,11 @@ builder.mutationField('updateAgent', (t) =>
         ...(instructions === undefined ? {} : { instructions }),
         ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
       }
-      const agent = await database.transaction((transaction) =>
-        updateAgent(transaction, id.id, change, expectedVersion),
-      )
+      const agent = await database.transaction(async (transaction) => {
+        const changed = await updateAgent(transaction, id.id, change, expectedVersion)
+        await wakeWaitingJobs(transaction)
+        return changed
+      })
       return { agent }
     },
   }),

@@ -7,6 +7,7 @@ import type { Logger } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { EmbeddingProviderConfig } from '../providers/create.ts'
 import type { Providers } from '../providers/providers.ts'
+import type { UsageLedger } from '../providers/usage.ts'
 import type { Search } from '../search/search.ts'
 import { createLoaders, type Loaders } from './loaders.ts'
 import type { News } from './news.ts'
@@ -22,6 +23,8 @@ export interface Services {
   extractor: Config['extraction']['extractor']
   /** Those that are added by the API. */
   providers: Providers
+  /** What is asked of providers, and what it costs. */
+  usage: UsageLedger
   /** Agents, and what the environment configures: who reads messages. */
   extractors: Extractors
   extraction: ExtractionRules

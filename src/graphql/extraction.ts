@@ -1,13 +1,14 @@
 import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
-import { readAgent } from '../extraction/agents.ts'
+import { readAgent, readDefaultAgent } from '../extraction/agents.ts'
 import type { ExtractionScope } from '../extraction/claims.ts'
 import type { ExtractParams } from '../extraction/extract-job.ts'
 import { enqueueJob } from '../jobs/queue.ts'
 import { ProviderError } from '../providers/provider.ts'
+import { setJobBudget } from '../providers/usage-records.ts'
 import { AgentNode } from './agent.ts'
 import { builder } from './builder.ts'
 import type { Context } from './context.ts'
-import { requireCount } from './input.ts'
+import { maxBudget, requireBudget, requireCount } from './input.ts'
 import { JobNode, readJob } from './job.ts'
 import { MessageNode } from './message.ts'
 import { TopicNode } from './topic.ts'
@@ -55,8 +56,29 @@ const ExtractKnowledgeInput = builder.inputType('ExtractKnowledgeInput', {
       description:
         'The agent that reads. Unless given: the default agent, and where there is none, what the environment configures.',
     }),
+    budget: t.float({
+      description: `What the job may spend, in US dollars, 0..${maxBudget}; when it has, it waits until setJobBudget raises it. Needs an agent whose provider has both prices. No budget unless given.`,
+    }),
   }),
 })
+
+/**
+ * Who reads what is started without an agent, as it is now; the job settles that as it begins.
+ * @throws ConflictError where nobody knows what the reading costs: the budget would never be reached
+ */
+async function requirePriced({ database, loaders }: Context, agentId: string | undefined): Promise<void> {
+  const agent = agentId === undefined ? await readDefaultAgent(database) : await readAgent(database, agentId)
+  const provider = agent && (await loaders.provider.load(agent.providerId))
+  if (!provider) {
+    throw new ConflictError(
+      'A budget needs an agent: what the environment configures has no price. Give an agentId, make an agent the default, or leave budget out',
+    )
+  }
+  if (provider.pricePerMillionTokensIn !== null && provider.pricePerMillionTokensOut !== null) return
+  throw new ConflictError(
+    `A budget needs prices: give provider ${provider.name} its pricePerMillionTokensIn and pricePerMillionTokensOut (0 for what is free), or leave budget out`,
+  )
+}
 
 const ExtractKnowledgePayload = builder.objectRef<{ jobId: string }>('ExtractKnowledgePayload').implement({
   description: 'The extraction that was started.',
@@ -77,16 +99,23 @@ builder.mutationField('extractKnowledge', (t) =>
     description: 'Starts to read messages for topics, atoms and links. Answers with the job at once.',
     args: { input: t.arg({ type: ExtractKnowledgeInput, required: true, description: 'What to read.' }) },
     errors: { types: [InvalidInputError, NotFoundError, ConflictError] },
-    resolve: async (_root, { input }, { database, extractors }) => {
+    resolve: async (_root, { input }, context) => {
+      const { database, extractors } = context
+      const budget = input.budget ?? null
+      requireBudget(budget)
       const scope = readScope(input)
       const topicId = input.topicId?.id ?? null
       const agentId = input.agentId?.id
       await requireRows(database, scope, topicId)
       if (agentId !== undefined) await requireUsable(extractors, database, agentId)
+      if (budget !== null) await requirePriced(context, agentId)
       const params: ExtractParams = { ...scope, topicId, ...(agentId === undefined ? {} : { agentId }) }
-      return {
-        jobId: await database.transaction((transaction) => enqueueJob(transaction, 'EXTRACT', { ...params })),
-      }
+      const jobId = await database.transaction(async (transaction) => {
+        const id = await enqueueJob(transaction, 'EXTRACT', { ...params })
+        if (budget !== null) await setJobBudget(transaction, id, budget)
+        return id
+      })
+      return { jobId }
     },
   }),
 )
@@ -126,7 +155,7 @@ async function requireUsable(
 ): Promise<void> {
   await readAgent(database, agentId)
   try {
-    await (await extractors.open(agentId)).close()
+    await (await extractors.open(agentId, null)).close()
   } catch (error) {
     throw error instanceof ProviderError ? new ConflictError(error.message) : error
   }

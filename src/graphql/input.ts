@@ -42,3 +42,11 @@ export function requireRange(
   if (value == null || (value >= least && value <= most)) return
   throw new InvalidInputError(`${field} is ${value}; it must be ${least}..${most}`, [field])
 }
+
+/** Of a job or of a provider's month, US dollars. */
+export const maxBudget = 10_000_000
+
+/** @throws InvalidInputError */
+export function requireBudget(value: number | null | undefined, field = 'budget'): void {
+  requireRange(value, field, 0, maxBudget)
+}

@@ -11,6 +11,12 @@ import { type LinksPage, readLinks } from '../knowledge/links.ts'
 import { type ProviderStatusRow, readProviderStatus } from '../providers/read-status.ts'
 import { type ProviderRow, readProvidersById } from '../providers/records.ts'
 import type { ProviderPurpose } from '../providers/status.ts'
+import {
+  readJobBudgets,
+  readSpentThisMonth,
+  readUsageOfJobs,
+  type UsageSum,
+} from '../providers/usage-records.ts'
 import type { Search, SearchPage } from '../search/search.ts'
 import type { IdPage } from './id-pages.ts'
 
@@ -52,6 +58,12 @@ export interface Loaders {
   /** One that was added by the API; null if it does not exist. */
   provider: Loader<string, ProviderRow | null>
   agent: Loader<string, AgentRow | null>
+  /** US dollars, by account. */
+  spentThisMonth: Loader<string, number>
+  /** Null if it has asked no provider for anything. */
+  usageOfJob: Loader<string, UsageSum | null>
+  /** US dollars; null without one. */
+  jobBudget: Loader<string, number | null>
   /** A row of any kind; null if it does not exist. */
   row: DataLoader<{ kind: EntityKind; id: string }, Message | Atom | Topic | null, string>
   neighbours: DataLoader<NeighboursKey, SearchPage, string>
@@ -102,6 +114,18 @@ export function createLoaders(sql: Sql, space: EmbeddingSpace, search: Search): 
     agent: new DataLoader(async (ids) => {
       const rows = await readAgentsById(sql, ids)
       return ids.map((id) => rows.find((row) => row.id === id) ?? null)
+    }),
+    spentThisMonth: new DataLoader(async (accountIds) => {
+      const rows = await readSpentThisMonth(sql, accountIds)
+      return accountIds.map((id) => rows.find(({ accountId }) => accountId === id)?.spent ?? 0)
+    }),
+    usageOfJob: new DataLoader(async (jobIds) => {
+      const rows = await readUsageOfJobs(sql, jobIds)
+      return jobIds.map((id) => rows.find(({ jobId }) => jobId === id) ?? null)
+    }),
+    jobBudget: new DataLoader(async (jobIds) => {
+      const rows = await readJobBudgets(sql, jobIds)
+      return jobIds.map((id) => rows.find(({ jobId }) => jobId === id)?.budget ?? null)
     }),
     once: memoize(),
     row: new DataLoader(

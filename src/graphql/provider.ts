@@ -1,4 +1,5 @@
 import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
+import { wakeWaitingJobs } from '../jobs/control.ts'
 import { createChatModel } from '../providers/chat/create.ts'
 import { createEmbeddingProvider } from '../providers/create.ts'
 import type { ProviderStatusRow } from '../providers/read-status.ts'
@@ -10,10 +11,11 @@ import {
 } from '../providers/records.ts'
 import { maxApiKeyLength } from '../providers/rules.ts'
 import { createProviderStatus, type ProviderPurpose } from '../providers/status.ts'
+import { accountChat, accountEmbeddings } from '../providers/usage.ts'
 import { tryOut, validationLimitMs } from '../providers/validate.ts'
 import { builder, isUuid } from './builder.ts'
 import type { Context } from './context.ts'
-import { requireRange, requireText } from './input.ts'
+import { maxBudget, requireBudget, requireRange, requireText } from './input.ts'
 
 export const ProviderTypeEnum = builder.enumType('ProviderType', {
   description: 'How a provider is spoken to.',
@@ -56,6 +58,9 @@ function environmentOf({ extractor }: Context): EnvironmentProvider[] {
 }
 
 type Provider = EnvironmentProvider | ProviderRow
+
+/** To which its requests are accounted; see providers/provider.ts. */
+const accountOf = ({ id }: Provider): string => id
 const isOfEnvironment = (provider: Provider): provider is EnvironmentProvider => 'purpose' in provider
 
 /** What the two kinds of provider have in common, as it is known without asking anybody. */
@@ -81,6 +86,7 @@ function settingsOf(provider: Provider, context: Context): Settings {
     maxParallelRequests: null,
     pricePerMillionTokensIn: null,
     pricePerMillionTokensOut: null,
+    monthlyBudget: null,
   }
 }
 
@@ -185,6 +191,17 @@ builder.node(ProviderNode, {
       description: 'Price of a million tokens of answers, in US dollars. Null if nobody said.',
       resolve: (provider, _args, context) => settingsOf(provider, context).pricePerMillionTokensOut,
     }),
+    monthlyBudget: t.float({
+      nullable: true,
+      description:
+        'What may be spent in a calendar month (UTC), in US dollars. When it is, embedding and extraction by it wait for the next month or a higher budget; searches go on. Null without one.',
+      resolve: (provider, _args, context) => settingsOf(provider, context).monthlyBudget,
+    }),
+    spentThisMonth: t.float({
+      description:
+        'What has been spent this calendar month (UTC), in US dollars, as far as prices were given; a second or two late.',
+      resolve: (provider, _args, { loaders }) => loaders.spentThisMonth.load(accountOf(provider)),
+    }),
     version: t.int({
       description:
         'Goes up with each change of what it is; give it as `expectedVersion` of a change. 0 if it cannot be changed.',
@@ -251,6 +268,7 @@ const about = {
   maxParallelRequests: `Requests of each process that may be under way at once, 1..${limits.parallel}.`,
   pricePerMillionTokensIn: `Price of a million tokens that are sent, in US dollars, 0..${limits.price}.`,
   pricePerMillionTokensOut: `Price of a million tokens of answers, in US dollars, 0..${limits.price}.`,
+  monthlyBudget: `What may be spent in a calendar month (UTC), in US dollars, 0..${maxBudget}; needs both prices.`,
 } as const
 
 const CreateProviderInput = builder.inputType('CreateProviderInput', {
@@ -270,6 +288,7 @@ const CreateProviderInput = builder.inputType('CreateProviderInput', {
     }),
     pricePerMillionTokensIn: t.float({ description: about.pricePerMillionTokensIn }),
     pricePerMillionTokensOut: t.float({ description: about.pricePerMillionTokensOut }),
+    monthlyBudget: t.float({ description: about.monthlyBudget }),
   }),
 })
 
@@ -306,6 +325,7 @@ builder.mutationField('createProvider', (t) =>
         maxParallelRequests: given.maxParallelRequests ?? null,
         pricePerMillionTokensIn: given.pricePerMillionTokensIn ?? null,
         pricePerMillionTokensOut: given.pricePerMillionTokensOut ?? null,
+        monthlyBudget: given.monthlyBudget ?? null,
       }
       return { provider: await providers.create(type, fields, apiKey ?? null) }
     },
@@ -331,6 +351,7 @@ const UpdateProviderInput = builder.inputType('UpdateProviderInput', {
     maxParallelRequests: t.int({ description: about.maxParallelRequests }),
     pricePerMillionTokensIn: t.float({ description: about.pricePerMillionTokensIn }),
     pricePerMillionTokensOut: t.float({ description: about.pricePerMillionTokensOut }),
+    monthlyBudget: t.float({ description: about.monthlyBudget }),
   }),
 })
 
@@ -353,7 +374,7 @@ builder.mutationField('updateProvider', (t) =>
       'Changes a provider. With another address, model or key it is tried out before the answer, which takes 10 seconds at most.',
     args: { input: t.arg({ type: UpdateProviderInput, required: true, description: 'The change.' }) },
     errors: { types: [InvalidInputError, NotFoundError, ConflictError] },
-    resolve: async (_root, { input }, { providers }) => {
+    resolve: async (_root, { input }, { database, providers }) => {
       requireProviderFields(input)
       const { apiKey, expectedVersion, name, isActive } = input
       const nullable = Object.fromEntries(
@@ -364,7 +385,9 @@ builder.mutationField('updateProvider', (t) =>
         ...(name == null ? {} : { name }),
         ...(isActive == null ? {} : { isActive }),
       }
-      return { provider: await providers.update(rowIdOf(input.id), { fields, apiKey, expectedVersion }) }
+      const provider = await providers.update(rowIdOf(input.id), { fields, apiKey, expectedVersion })
+      await database.transaction(wakeWaitingJobs)
+      return { provider }
     },
   }),
 )
@@ -440,7 +463,7 @@ builder.mutationField('validateProvider', (t) =>
 
 /** Tries out what the environment configures, and tells of it as those do that work with it. */
 async function validateEnvironment(purpose: ProviderPurpose, context: Context): Promise<void> {
-  const { database, log, provider, extractor } = context
+  const { database, log, provider, extractor, usage } = context
   const isEmbedding = purpose === 'EMBEDDING'
   const embedding = isEmbedding
     ? createEmbeddingProvider(provider.type === 'local' ? { type: 'local', threads: 1 } : provider)
@@ -448,7 +471,11 @@ async function validateEnvironment(purpose: ProviderPurpose, context: Context): 
   const chat = isEmbedding || extractor.type === 'local' ? null : createChatModel(extractor)
   const status = createProviderStatus(database, purpose, log)
   try {
-    const { embeddingError, chatError } = await tryOut({ embedding, chat }, validationLimitMs)
+    const tried = {
+      embedding: embedding && accountEmbeddings(embedding, usage.account(embedding, 'VALIDATION')),
+      chat: chat && accountChat(chat, usage.account(chat, 'VALIDATION')),
+    }
+    const { embeddingError, chatError } = await tryOut(tried, validationLimitMs)
     const error = embeddingError ?? chatError
     if (error) await status.failed(error, error.retryAfterMs ?? 0)
     else await status.succeeded()
@@ -472,7 +499,14 @@ function rowIdOf({ id }: { id: string }): string {
 const models = ['embeddingModel', 'extractionModel'] as const
 const perMinute = ['requestsPerMinute', 'tokensPerMinute'] as const
 const prices = ['pricePerMillionTokensIn', 'pricePerMillionTokensOut'] as const
-const nullableFields = ['baseUrl', ...models, ...perMinute, 'maxParallelRequests', ...prices] as const
+const nullableFields = [
+  'baseUrl',
+  ...models,
+  ...perMinute,
+  'maxParallelRequests',
+  ...prices,
+  'monthlyBudget',
+] as const
 
 type GivenFields = { [Field in keyof ProviderFields]?: ProviderFields[Field] | null | undefined }
 
@@ -483,4 +517,5 @@ function requireProviderFields(input: GivenFields): void {
   for (const field of perMinute) requireRange(input[field], field, 1, limits.perMinute)
   requireRange(input.maxParallelRequests, 'maxParallelRequests', 1, limits.parallel)
   for (const field of prices) requireRange(input[field], field, 0, limits.price)
+  requireBudget(input.monthlyBudget, 'monthlyBudget')
 }

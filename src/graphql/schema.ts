@@ -18,5 +18,6 @@ import './revision.ts'
 import './search.ts'
 import './source.ts'
 import './topic.ts'
+import './usage.ts'
 
 export const schema = builder.toSchema()

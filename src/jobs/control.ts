@@ -60,6 +60,19 @@ export async function retryJob(transaction: Transaction, id: string): Promise<vo
   await putInQueue(transaction, job.kind, id)
 }
 
+/**
+ * Lets whatever waits for a provider look again now: what it waited for may have been put right. What still has to wait
+ * says so again.
+ */
+export async function wakeWaitingJobs(transaction: Transaction): Promise<void> {
+  const jobs = await transaction.query<Pick<JobRow, 'id' | 'kind' | 'state'>>(
+    `update job set waiting_until = null where state in ('QUEUED', 'RUNNING') and waiting_until > now()
+     returning id, kind, state`,
+  )
+  for (const { id, kind, state } of jobs) if (state === 'QUEUED') await putInQueue(transaction, kind, id)
+  await transaction.query(`select pg_notify('quarry_embedding_owed', '')`)
+}
+
 async function requireJob(transaction: Transaction, id: string): Promise<JobRow> {
   const job = await findJob(transaction, id)
   if (!job) throw new NotFoundError('There is no such job; ended ones are cleared after some time')

@@ -2,7 +2,7 @@ import { Semaphore } from 'async-mutex'
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible'
 import type { ChatModel } from './chat/chat.ts'
 import { type EmbeddingProvider, ProviderError } from './provider.ts'
-import { estimateTokens } from './remote.ts'
+import { estimateAll } from './remote.ts'
 
 /** What may be asked of a provider; null: as much as one likes. */
 export interface ProviderLimits {
@@ -106,14 +106,22 @@ function exceeded(name: string, limit: string, waitMs: number): ProviderError {
   })
 }
 
-/** The provider within the limits; what it embeds for search and for the pipeline counts together. */
-export function limitEmbeddings(provider: EmbeddingProvider, limiter: ProviderLimiter): EmbeddingProvider {
-  const embed: EmbeddingProvider['embed'] = (texts, signal) => {
+/**
+ * The provider within the limits; what it embeds for search and for the pipeline counts together.
+ * @param accountId of its row
+ */
+export function limitEmbeddings(
+  provider: EmbeddingProvider,
+  limiter: ProviderLimiter,
+  accountId: string,
+): EmbeddingProvider {
+  const embed: EmbeddingProvider['embed'] = (texts, signal, onCall) => {
     const tokens = texts.reduce((sum, text) => sum + provider.countTokens(text), 0)
-    return limiter.run(tokens, signal, () => provider.embed(texts, signal))
+    return limiter.run(tokens, signal, () => provider.embed(texts, signal, onCall))
   }
   return {
     type: provider.type,
+    accountId,
     model: provider.model,
     limits: provider.limits,
     calibration: provider.calibration,
@@ -121,10 +129,10 @@ export function limitEmbeddings(provider: EmbeddingProvider, limiter: ProviderLi
       return provider.knownDimensions
     },
     // One word; and where it is known already, no request at all.
-    dimensions: (signal) =>
+    dimensions: (signal, onCall) =>
       provider.knownDimensions === null
-        ? limiter.run(1, signal, () => provider.dimensions(signal))
-        : provider.dimensions(signal),
+        ? limiter.run(1, signal, () => provider.dimensions(signal, onCall))
+        : provider.dimensions(signal, onCall),
     countTokens: (text) => provider.countTokens(text),
     embed,
     close: () => provider.close(),
@@ -132,12 +140,13 @@ export function limitEmbeddings(provider: EmbeddingProvider, limiter: ProviderLi
 }
 
 /** The chat model within the limits; the tokens of its answers are not known before, and do not count. */
-export function limitChat(chat: ChatModel, limiter: ProviderLimiter): ChatModel {
+export function limitChat(chat: ChatModel, limiter: ProviderLimiter, accountId: string): ChatModel {
   return {
     ...chat,
-    ask(request, signal) {
-      const tokens = request.messages.reduce((sum, { content }) => sum + estimateTokens(content), 0)
-      return limiter.run(tokens, signal, () => chat.ask(request, signal))
+    accountId,
+    ask(request, signal, onCall) {
+      const tokens = estimateAll(request.messages.map(({ content }) => content))
+      return limiter.run(tokens, signal, () => chat.ask(request, signal, onCall))
     },
   }
 }

@@ -5,7 +5,13 @@ import { errorMessage, SetupError } from '../errors.ts'
 import { checkVectors } from './check.ts'
 import { type LocalTokenizer, loadTokenizer } from './local-tokens.ts'
 import type { LocalAnswer, LocalTask } from './local-worker.ts'
-import { type EmbeddingLimits, type EmbeddingProvider, ProviderError } from './provider.ts'
+import {
+  type EmbeddingLimits,
+  type EmbeddingProvider,
+  environmentAccount,
+  type OnCall,
+  ProviderError,
+} from './provider.ts'
 
 export interface LocalProviderOptions {
   /**
@@ -37,6 +43,7 @@ export const localModel = 'universal-sentence-encoder-lite'
  */
 export class LocalProvider implements EmbeddingProvider {
   readonly type = 'local'
+  readonly accountId = environmentAccount
   readonly model = localModel
   readonly knownDimensions = dimensions
   /**
@@ -89,7 +96,11 @@ export class LocalProvider implements EmbeddingProvider {
     return this.#tokenizer.encode(text).length
   }
 
-  async embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]> {
+  async embed(
+    texts: readonly string[],
+    signal?: AbortSignal,
+    onCall?: OnCall,
+  ): Promise<(Float32Array | null)[]> {
     signal?.throwIfAborted()
     if (this.#isClosed) throw closedError()
     const ids: number[] = []
@@ -108,7 +119,14 @@ export class LocalProvider implements EmbeddingProvider {
       return lengths.push(tokens.length) - 1
     })
     if (lengths.length === 0) return rows.map(() => null)
-    const answer = await this.#run({ ids, lengths }, signal)
+    const begun = performance.now()
+    const end = (tokensIn: number, isFailed: boolean) =>
+      onCall?.({ tokensIn, tokensOut: 0, ms: performance.now() - begun, isFailed })
+    const answer = await this.#run({ ids, lengths }, signal).catch((error) => {
+      end(0, true)
+      throw error
+    })
+    end(ids.length, false)
     const vectors = checkVectors(
       lengths.map((_, row) => ({
         index: row,

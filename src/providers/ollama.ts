@@ -1,5 +1,11 @@
 import { z } from 'zod'
-import { defaultCalibration, type EmbeddingLimits, type EmbeddingProvider } from './provider.ts'
+import {
+  defaultCalibration,
+  type EmbeddingLimits,
+  type EmbeddingProvider,
+  environmentAccount,
+  type OnCall,
+} from './provider.ts'
 import {
   type Advice,
   estimateTokens,
@@ -34,7 +40,10 @@ const knownLimits: Record<string, number> = { 'all-minilm': 250 }
 /** Ollama computes the texts of a request one after another or in its own parallel slots; more requests only wait. */
 const defaultLimits = { maxTextsPerRequest: 64, maxTokensPerRequest: 16_000, maxParallelRequests: 2 }
 
-const answerShape = z.object({ embeddings: z.array(z.unknown()) })
+const answerShape = z.object({
+  embeddings: z.array(z.unknown()),
+  prompt_eval_count: z.int().nonnegative().nullish().catch(null),
+})
 const errorShape = z.object({ error: z.union([z.string(), z.object({ message: z.string() })]) })
 
 /**
@@ -43,6 +52,7 @@ const errorShape = z.object({ error: z.union([z.string(), z.object({ message: z.
  */
 export class OllamaProvider implements EmbeddingProvider {
   readonly type = 'ollama'
+  readonly accountId = environmentAccount
   readonly model: string
   readonly limits: EmbeddingLimits
   readonly #post: OllamaCall
@@ -76,8 +86,8 @@ export class OllamaProvider implements EmbeddingProvider {
     return this.#dimensions
   }
 
-  async dimensions(signal?: AbortSignal): Promise<number> {
-    if (this.#dimensions === null) await this.embed(['word'], signal)
+  async dimensions(signal?: AbortSignal, onCall?: OnCall): Promise<number> {
+    if (this.#dimensions === null) await this.embed(['word'], signal, onCall)
     if (this.#dimensions === null) throw this.#remote.badShape('nothing', 'a vector')
     return this.#dimensions
   }
@@ -86,14 +96,25 @@ export class OllamaProvider implements EmbeddingProvider {
     return estimateTokens(text)
   }
 
-  async embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]> {
-    const vectors = await this.#remote.embed(texts, this.#dimensions, signal, async (input, inner) => {
-      // By default Ollama cuts a text that is too long and says nothing.
-      const answer = await this.#post({ model: this.model, input, truncate: false }, inner)
-      const shape = answerShape.safeParse(answer)
-      if (!shape.success) throw this.#remote.badShape(answer, '{ embeddings: [[…]] }')
-      return shape.data.embeddings.map((values) => ({ values }))
-    })
+  async embed(
+    texts: readonly string[],
+    signal?: AbortSignal,
+    onCall?: OnCall,
+  ): Promise<(Float32Array | null)[]> {
+    const vectors = await this.#remote.embed(
+      texts,
+      this.#dimensions,
+      signal,
+      async (input, inner, count) => {
+        // By default Ollama cuts a text that is too long and says nothing.
+        const answer = await this.#post({ model: this.model, input, truncate: false }, inner)
+        const shape = answerShape.safeParse(answer)
+        if (!shape.success) throw this.#remote.badShape(answer, '{ embeddings: [[…]] }')
+        count(shape.data.prompt_eval_count)
+        return shape.data.embeddings.map((values) => ({ values }))
+      },
+      onCall,
+    )
     this.#dimensions ??= vectors.find((vector) => vector !== null)?.length ?? null
     return vectors
   }

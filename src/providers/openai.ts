@@ -5,6 +5,8 @@ import {
   defaultCalibration,
   type EmbeddingLimits,
   type EmbeddingProvider,
+  environmentAccount,
+  type OnCall,
   ProviderError,
 } from './provider.ts'
 import {
@@ -55,12 +57,14 @@ const defaultLimits: EmbeddingLimits = {
 
 const answerShape = z.object({
   data: z.array(z.object({ index: z.unknown().optional(), embedding: z.unknown() })),
+  usage: z.object({ prompt_tokens: z.int().nonnegative() }).nullish().catch(null),
 })
 const expectedShape = '{ data: [{ index, embedding }] }'
 
 /** OpenAI and everything that speaks its protocol: `POST {baseUrl}/embeddings`. */
 export class OpenAiProvider implements EmbeddingProvider {
   readonly type = 'openai'
+  readonly accountId = environmentAccount
   readonly model: string
   readonly limits: EmbeddingLimits
   readonly #remote: RemoteEmbeddings
@@ -114,8 +118,8 @@ export class OpenAiProvider implements EmbeddingProvider {
     return this.#dimensions
   }
 
-  async dimensions(signal?: AbortSignal): Promise<number> {
-    if (this.#dimensions === null) await this.embed(['word'], signal)
+  async dimensions(signal?: AbortSignal, onCall?: OnCall): Promise<number> {
+    if (this.#dimensions === null) await this.embed(['word'], signal, onCall)
     if (this.#dimensions === null) throw this.#remote.badShape('nothing', 'a vector')
     return this.#dimensions
   }
@@ -124,31 +128,42 @@ export class OpenAiProvider implements EmbeddingProvider {
     return estimateTokens(text)
   }
 
-  async embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]> {
-    const vectors = await this.#remote.embed(texts, this.#dimensions, signal, async (input, inner) => {
-      const client = await this.#client()
-      const asksForBase64 = this.#asksForBase64
-      // Not client.embeddings.create: left alone it decodes as base64 whatever comes, and makes zeros of the plain
-      // numbers that many compatible servers send, at a quarter of the length.
-      const request = client.post<unknown>('/embeddings', {
-        body: {
-          input,
-          model: this.model,
-          // 256 vectors of 1,536 numbers are 2 MB and 2 ms to parse in base64, 8 MB and 35 to 70 ms as decimals, in
-          // which the process answers nobody.
-          ...(asksForBase64 ? { encoding_format: 'base64' } : {}),
-          ...(this.#sentDimensions === null ? {} : { dimensions: this.#sentDimensions }),
-        },
-        signal: inner,
-      })
-      const answer = await request.catch((error: unknown) => {
-        // Asked of this request, not of the provider: others that asked too are answered after this one.
-        throw asksForBase64 && refusesBase64(error) ? this.#withoutBase64() : error
-      })
-      const shape = answerShape.safeParse(answer)
-      if (!shape.success) throw this.#remote.badShape(answer, expectedShape)
-      return shape.data.data.map(({ index, embedding }) => ({ index, values: decoded(embedding) }))
-    })
+  async embed(
+    texts: readonly string[],
+    signal?: AbortSignal,
+    onCall?: OnCall,
+  ): Promise<(Float32Array | null)[]> {
+    const vectors = await this.#remote.embed(
+      texts,
+      this.#dimensions,
+      signal,
+      async (input, inner, count) => {
+        const client = await this.#client()
+        const asksForBase64 = this.#asksForBase64
+        // Not client.embeddings.create: left alone it decodes as base64 whatever comes, and makes zeros of the plain
+        // numbers that many compatible servers send, at a quarter of the length.
+        const request = client.post<unknown>('/embeddings', {
+          body: {
+            input,
+            model: this.model,
+            // 256 vectors of 1,536 numbers are 2 MB and 2 ms to parse in base64, 8 MB and 35 to 70 ms as decimals, in
+            // which the process answers nobody.
+            ...(asksForBase64 ? { encoding_format: 'base64' } : {}),
+            ...(this.#sentDimensions === null ? {} : { dimensions: this.#sentDimensions }),
+          },
+          signal: inner,
+        })
+        const answer = await request.catch((error: unknown) => {
+          // Asked of this request, not of the provider: others that asked too are answered after this one.
+          throw asksForBase64 && refusesBase64(error) ? this.#withoutBase64() : error
+        })
+        const shape = answerShape.safeParse(answer)
+        if (!shape.success) throw this.#remote.badShape(answer, expectedShape)
+        count(shape.data.usage?.prompt_tokens)
+        return shape.data.data.map(({ index, embedding }) => ({ index, values: decoded(embedding) }))
+      },
+      onCall,
+    )
     this.#dimensions ??= vectors.find((vector) => vector !== null)?.length ?? null
     return vectors
   }

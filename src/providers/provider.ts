@@ -1,5 +1,9 @@
 import { QuarryError } from '../errors.ts'
 
+/** The account of whoever embeds as the environment configures, and of whoever extracts so. */
+export const environmentAccount = 'environment'
+export const extractionAccount = 'extraction'
+
 export const providerTypes = ['local', 'openai', 'ollama'] as const
 export type ProviderType = (typeof providerTypes)[number]
 
@@ -31,16 +35,31 @@ export interface Calibration {
 /** Between what models do for which it was measured. */
 export const defaultCalibration: Calibration = { meaningShare: 0.5, meaningShareLong: 0.4, duplicate: 0.95 }
 
+/** One request to a provider, as it went. */
+export interface ProviderCall {
+  /** As the server counts them, else as estimated; 0 where it was not done. */
+  tokensIn: number
+  tokensOut: number
+  /** From sending to the end of the answer. */
+  ms: number
+  isFailed: boolean
+}
+
+/** Told of each request that was sent, when it has ended. Must not throw. */
+export type OnCall = (call: ProviderCall) => void
+
 /** Something that turns texts into vectors. One per process and model; owns its threads and connections. */
 export interface EmbeddingProvider {
   readonly type: ProviderType
+  /** To whose account its requests go: the id of its row, or `environment`. */
+  readonly accountId: string
   readonly model: string
   readonly limits: EmbeddingLimits
   /** Length of the vectors, where configuration or the model's name says it; else null until a first answer. */
   readonly knownDimensions: number | null
   readonly calibration: Calibration
   /** Length of the vectors. Asks the provider (by embedding one word) only where configuration does not say. */
-  dimensions(signal?: AbortSignal): Promise<number>
+  dimensions(signal?: AbortSignal, onCall?: OnCall): Promise<number>
   /** Tokens of a text in this model: exact for `local`, an estimate that errs on the high side elsewhere. */
   countTokens(text: string): number
   /**
@@ -48,7 +67,7 @@ export interface EmbeddingProvider {
    * Sends exactly one request. Never retries by itself: the pipeline decides.
    * @throws ProviderError
    */
-  embed(texts: readonly string[], signal?: AbortSignal): Promise<(Float32Array | null)[]>
+  embed(texts: readonly string[], signal?: AbortSignal, onCall?: OnCall): Promise<(Float32Array | null)[]>
   close(): Promise<void>
 }
 
@@ -72,14 +91,17 @@ export class ProviderError extends QuarryError {
   readonly failure: ProviderFailure
   /** Milliseconds that the provider asked to wait (Retry-After), if it did. */
   readonly retryAfterMs: number | null
+  /** RATE_LIMITED by a budget of ours: nothing was sent, and the wait ends when somebody raises it. */
+  readonly isOverBudget: boolean
   constructor(
     failure: ProviderFailure,
     message: string,
-    options: { retryAfterMs?: number | null; cause?: unknown } = {},
+    options: { retryAfterMs?: number | null; isOverBudget?: boolean; cause?: unknown } = {},
   ) {
     super(message, { cause: options.cause })
     this.failure = failure
     this.retryAfterMs = options.retryAfterMs ?? null
+    this.isOverBudget = options.isOverBudget ?? false
   }
   /** Whether the same request may succeed later. */
   get isRetryable(): boolean {

@@ -25,6 +25,7 @@ import {
   type ValidationOutcome,
 } from './records.ts'
 import { completeFields, isOtherConnection, requireApiKey } from './rules.ts'
+import { accountChat, accountEmbeddings, type UsageLedger } from './usage.ts'
 import { outcomeOf, tryOut, validationLimitMs } from './validate.ts'
 
 export interface ProviderChange {
@@ -74,8 +75,9 @@ export function createProviders(options: {
   database: Database
   keys: KeyRing
   network: ProviderNetwork
+  usage: UsageLedger
 }): Providers {
-  const { database, keys, network } = options
+  const { database, keys, network, usage } = options
   const guarded = createGuardedFetch(network)
   const limiters = new LRUCache<string, ProviderLimiter>({ max: maxLimiters })
 
@@ -122,22 +124,25 @@ export function createProviders(options: {
       clients.push(client)
       return client
     }
+    // A client by itself goes to the account of the environment.
+    const account = usage.account(
+      { accountId: provider.id, type: provider.type === 'LOCAL' ? 'local' : 'openai' },
+      'VALIDATION',
+    )
     try {
       const apiKey = open(provider.id, key)
       const { embeddingModel, extractionModel } = provider
+      const config = embeddingModel === null ? null : embeddingConfig(provider, embeddingModel, null, apiKey)
       const tried = {
         embedding:
-          embeddingModel === null
-            ? null
-            : own(
-                createEmbeddingProvider(embeddingConfig(provider, embeddingModel, null, apiKey), {
-                  fetch: observed,
-                }),
-              ),
+          config && accountEmbeddings(own(createEmbeddingProvider(config, { fetch: observed })), account),
         chat:
           extractionModel === null
             ? null
-            : own(createChatModel(chatConfig(provider, extractionModel, apiKey), { fetch: observed })),
+            : accountChat(
+                own(createChatModel(chatConfig(provider, extractionModel, apiKey), { fetch: observed })),
+                account,
+              ),
       }
       return outcomeOf(await tryOut(tried, validationLimitMs), stated)
     } catch (error) {
@@ -211,7 +216,7 @@ export function createProviders(options: {
       const { maxParallelRequests } = provider
       const limits = maxParallelRequests === null ? {} : { maxParallelRequests }
       const client = createEmbeddingProvider(config, { fetch: guarded.fetch, limits })
-      return limitEmbeddings(client, limiterOf(provider))
+      return limitEmbeddings(client, limiterOf(provider), provider.id)
     },
     async chat(id, model) {
       const found = await readProviderWithKey(database, id)
@@ -225,7 +230,7 @@ export function createProviders(options: {
         )
       }
       const client = createChatModel(chatConfig(provider, name, apiKey), { fetch: guarded.fetch })
-      return limitChat(client, limiterOf(provider))
+      return limitChat(client, limiterOf(provider), provider.id)
     },
     keyProblem: ({ keyId }) => (keyId === null || keys.has(keyId) ? null : missingKey(keyId)),
     close: () => guarded.close(),

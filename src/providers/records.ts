@@ -4,6 +4,7 @@ import type { ProviderState, ProviderType } from '../db/generated/prisma/client.
 import { ConflictError, NotFoundError } from '../errors.ts'
 import type { SealedKey } from './keys.ts'
 import { providerChannel } from './status.ts'
+import { budgetChannel } from './usage-records.ts'
 
 /** What people say of a provider, its key aside. */
 export interface ProviderFields {
@@ -22,6 +23,8 @@ export interface ProviderFields {
   /** US dollars, 0 or more; null: not known. */
   pricePerMillionTokensIn: number | null
   pricePerMillionTokensOut: number | null
+  /** US dollars for a calendar month (UTC), 0 or more; null: no budget. */
+  monthlyBudget: number | null
 }
 
 /** A provider that was added by the API. It never holds the key, sealed or not: see `ProviderWithKey`. */
@@ -76,7 +79,8 @@ const columns = `id, name, type, base_url as "baseUrl", embedding_model as "embe
   max_parallel_requests as "maxParallelRequests", stated_requests_per_minute as "statedRequestsPerMinute",
   stated_tokens_per_minute as "statedTokensPerMinute",
   price_per_million_tokens_in::float8 as "pricePerMillionTokensIn",
-  price_per_million_tokens_out::float8 as "pricePerMillionTokensOut", version,
+  price_per_million_tokens_out::float8 as "pricePerMillionTokensOut",
+  monthly_budget::float8 as "monthlyBudget", version,
   connection_version as "connectionVersion"`
 
 const keyColumns = `key_ciphertext as ciphertext, key_nonce as nonce, key_tag as tag`
@@ -123,8 +127,8 @@ export async function insertProvider(
     `with written as (
        insert into provider (name, base_url, embedding_model, extraction_model, is_active, requests_per_minute,
          tokens_per_minute, max_parallel_requests, price_per_million_tokens_in, price_per_million_tokens_out,
-         key_ciphertext, key_nonce, key_tag, key_id, id, type)
-       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+         monthly_budget, key_ciphertext, key_nonce, key_tag, key_id, id, type)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
        on conflict (name) do nothing returning 1)
      select pg_notify('${providerChannel}', '') from written`,
     [...valuesOf(fields), ...valuesOfKey(key), id, type],
@@ -161,23 +165,23 @@ export async function updateProvider(
   const writing = transaction.query(
     `update provider set name = $1, base_url = $2, embedding_model = $3, extraction_model = $4, is_active = $5,
        requests_per_minute = $6, tokens_per_minute = $7, max_parallel_requests = $8, price_per_million_tokens_in = $9,
-       price_per_million_tokens_out = $10,
-       version = version + 1, connection_version = connection_version + case when $12 then 1 else 0 end,
-       state = case when $12 then 'PENDING' else state end,
-       error = case when $12 then null else error end,
-       waiting_until = case when $12 then null else waiting_until end,
-       embedding_dimensions = case when $12 then null else embedding_dimensions end,
-       stated_requests_per_minute = case when $12 then null else stated_requests_per_minute end,
-       stated_tokens_per_minute = case when $12 then null else stated_tokens_per_minute end,
+       price_per_million_tokens_out = $10, monthly_budget = $11,
+       version = version + 1, connection_version = connection_version + case when $13 then 1 else 0 end,
+       state = case when $13 then 'PENDING' else state end,
+       error = case when $13 then null else error end,
+       waiting_until = case when $13 then null else waiting_until end,
+       embedding_dimensions = case when $13 then null else embedding_dimensions end,
+       stated_requests_per_minute = case when $13 then null else stated_requests_per_minute end,
+       stated_tokens_per_minute = case when $13 then null else stated_tokens_per_minute end,
        updated_at = now()
-     where id = $11`,
+     where id = $12`,
     [...valuesOf(fields), id, isOtherConnection],
   )
   await writing.catch((error: unknown) => {
     throw hasCode(error, uniqueViolation) ? nameTaken(fields.name) : error
   })
   if (key !== undefined) await storeSealedKey(transaction, id, key)
-  await transaction.query(`select pg_notify('${providerChannel}', '')`)
+  await transaction.query(`select pg_notify('${providerChannel}', ''), pg_notify('${budgetChannel}', '')`)
 }
 
 /**
@@ -305,6 +309,7 @@ const valuesOf = (fields: ProviderFields) => [
   fields.maxParallelRequests,
   fields.pricePerMillionTokensIn,
   fields.pricePerMillionTokensOut,
+  fields.monthlyBudget,
 ]
 
 const valuesOfKey = (key: SealedKey | null) => [

@@ -1,6 +1,6 @@
 import { errorMessage, SetupError } from '../errors.ts'
 import { type AnsweredVector, checkVectors, failureOfStatus, isRedirect, retryAfterMs } from './check.ts'
-import { ProviderError, type ProviderFailure } from './provider.ts'
+import { type OnCall, ProviderError, type ProviderFailure } from './provider.ts'
 
 /** An HTTP answer that is not 2xx. */
 export interface HttpFailure {
@@ -8,6 +8,12 @@ export interface HttpFailure {
   headers: Pick<Headers, 'get'>
   /** What the server says about it: the `error.message` of a JSON body, else the start of the body. */
   message: string
+}
+
+/** Of one request. */
+export interface Tokens {
+  tokensIn: number
+  tokensOut: number
 }
 
 /** What a provider knows better about a failure than its status says. */
@@ -76,10 +82,15 @@ export class RemoteClient {
 
   /**
    * One request, ended by the deadline, by the caller's signal or by `close`, whichever comes first.
-   * @param send does the request and reads the whole answer. Its signal is the one that ends it.
+   * @param send does the request and reads the whole answer. Its signal is the one that ends it; what the answer says of
+   * tokens it tells as soon as it has it, also where the answer is then refused.
    * @throws ProviderError; whatever reason the caller's signal was aborted with.
    */
-  async request<T>(signal: AbortSignal | undefined, send: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async request<T>(
+    signal: AbortSignal | undefined,
+    send: (signal: AbortSignal, count: (tokens: Tokens) => void) => Promise<T>,
+    onCall?: OnCall,
+  ): Promise<T> {
     signal?.throwIfAborted()
     // Not AbortSignal.any with AbortSignal.timeout: in Node 20 the combined signal can be garbage collected before it
     // fires, and the time-outs of the client libraries end with the headers: a body that stalls would hang for ever.
@@ -93,10 +104,18 @@ export class RemoteClient {
     signal?.addEventListener('abort', stop, { once: true })
     this.#closing.signal.addEventListener('abort', stop, { once: true })
     if (this.#closing.signal.aborted) stop()
+    const begun = performance.now()
+    let tokens: Tokens = { tokensIn: 0, tokensOut: 0 }
+    const end = (isFailed: boolean) => onCall?.({ ...tokens, ms: performance.now() - begun, isFailed })
     try {
       controller.signal.throwIfAborted()
-      return await send(controller.signal)
+      const answer = await send(controller.signal, (counted) => {
+        tokens = counted
+      })
+      end(false)
+      return answer
     } catch (error) {
+      end(true)
       signal?.throwIfAborted()
       if (this.#closing.signal.aborted) {
         throw new ProviderError(
@@ -194,7 +213,13 @@ export class RemoteEmbeddings extends RemoteClient {
     texts: readonly string[],
     dimensions: number | null,
     signal: AbortSignal | undefined,
-    send: (texts: string[], signal: AbortSignal) => Promise<readonly AnsweredVector[]>,
+    send: (
+      texts: string[],
+      signal: AbortSignal,
+      /** Tokens as the server counts them; null or 0 where it does not. */
+      count: (tokensIn: number | null | undefined) => void,
+    ) => Promise<readonly AnsweredVector[]>,
+    onCall?: OnCall,
   ): Promise<(Float32Array | null)[]> {
     const sent: string[] = []
     const rows = texts.map((text) => {
@@ -204,8 +229,16 @@ export class RemoteEmbeddings extends RemoteClient {
     })
     signal?.throwIfAborted()
     if (sent.length === 0) return rows.map(() => null)
-    const answer = await this.request(signal, (inner) => send(sent, inner))
-    const vectors = checkVectors(answer, { count: sent.length, dimensions, source: this.source })
+    const vectors = await this.request(
+      signal,
+      async (inner, count) => {
+        const answer = await send(sent, inner, (tokensIn) =>
+          count({ tokensIn: tokensIn || estimateAll(sent), tokensOut: 0 }),
+        )
+        return checkVectors(answer, { count: sent.length, dimensions, source: this.source })
+      },
+      onCall,
+    )
     return rows.map((row) => (row === null ? null : (vectors[row] ?? null)))
   }
 }
@@ -282,6 +315,11 @@ export function estimateTokens(text: string): number {
     }
   }
   return Math.ceil(tenths / 10)
+}
+
+/** Of several texts together. */
+export function estimateAll(texts: readonly string[]): number {
+  return texts.reduce((sum, text) => sum + estimateTokens(text), 0)
 }
 
 /** Up to twelve letters may be a word of some language, longer runs are taken for random letters. */

@@ -40,8 +40,15 @@ export function completeFields(
       'extractionModel',
       'does not belong to LOCAL, which extracts by rules: leave it out',
     )
+    refuse(fields.monthlyBudget !== null, 'monthlyBudget', 'does not belong to LOCAL, which costs nothing')
     return { ...fields, embeddingModel: model }
   }
+  const { pricePerMillionTokensIn: priceIn, pricePerMillionTokensOut: priceOut } = fields
+  refuse(
+    fields.monthlyBudget !== null && (priceIn === null || priceOut === null),
+    'monthlyBudget',
+    'needs both prices, pricePerMillionTokensIn and pricePerMillionTokensOut (0 for what is free): without them nobody knows what is spent',
+  )
   const hasModel = fields.embeddingModel !== null || fields.extractionModel !== null
   refuse(
     !hasModel,

@@ -51,6 +51,8 @@ export function createProviderStatus(
       await tell(write.connected())
     },
     async failed(error, waitMs) {
+      // It was not asked, so nothing is seen of it; whoever waits says what for.
+      if (error.isOverBudget) return
       const until = performance.now() + waitMs
       if (error.failure === 'RATE_LIMITED') {
         if (until < waitingUntil + leastLongerMs) return

@@ -42,7 +42,7 @@ export async function addProvider(client: TestClient, input: CreateProviderInput
 
 export async function changeProvider(
   client: TestClient,
-  input: { id: string; isActive?: boolean },
+  input: { id: string; isActive?: boolean; monthlyBudget?: number | null },
 ): Promise<void> {
   const { updateProvider } = await client.run(ChangeProviderDocument, { input })
   if (updateProvider?.__typename !== 'UpdateProviderPayload') {

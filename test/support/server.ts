@@ -11,6 +11,7 @@ import { createMetrics, type Metrics } from '../../src/metrics.ts'
 import { createEmbeddingProvider } from '../../src/providers/create.ts'
 import { createKeyRing } from '../../src/providers/keys.ts'
 import { createProviders } from '../../src/providers/providers.ts'
+import { accountEmbeddings, startUsageLedger, type UsageLedger } from '../../src/providers/usage.ts'
 import { createQueryVectors } from '../../src/search/query-vectors.ts'
 import { createSearch } from '../../src/search/search.ts'
 import { startApiServer } from '../../src/server/http.ts'
@@ -26,6 +27,7 @@ export interface TestServer extends AsyncDisposable {
   url: string
   client: TestClient
   database: Database
+  usage: UsageLedger
   operations: Operations
   metrics: Metrics
   provider: ProviderServer
@@ -89,14 +91,17 @@ export async function startTestServer(
     server: config.server,
     log,
   })
-  const search = createSearch(database, space, createQueryVectors(provider, space))
+  const usage = await startUsageLedger(opened, log)
+  const queries = accountEmbeddings(provider, usage.account(provider, 'QUERY'))
+  const search = createSearch(database, space, createQueryVectors(queries, space))
   const providers = createProviders({
     database,
     keys: createKeyRing(config.providers.encryptionKeys),
     network: config.providers.network,
+    usage,
   })
   const { extractor, rules } = config.extraction
-  const extractors = createExtractors({ database, providers, environment: extractor, log })
+  const extractors = createExtractors({ database, providers, environment: extractor, usage, log })
   const progress = createProgressFeed(database, space, log)
   const server = await startApiServer({
     config: config.server,
@@ -106,6 +111,7 @@ export async function startTestServer(
       provider: config.embedding,
       extractor,
       providers,
+      usage,
       extractors,
       extraction: rules,
       scoring: config.scoring,
@@ -128,6 +134,7 @@ export async function startTestServer(
     url: server.url,
     client,
     database,
+    usage,
     operations,
     metrics,
     provider: providerServer,
@@ -146,6 +153,7 @@ export async function startTestServer(
       await extractors.close()
       await providers.close()
       await provider.close()
+      await usage.stop()
       await opened.close()
       await own[Symbol.asyncDispose]()
       await providerServer.close()

@@ -1,5 +1,5 @@
 import { SetupError } from '../../errors.ts'
-import type { ProviderError, ProviderFailure, ProviderType } from '../provider.ts'
+import type { OnCall, ProviderError, ProviderFailure, ProviderType } from '../provider.ts'
 
 export interface ChatMessage {
   role: 'system' | 'user' | 'assistant'
@@ -31,13 +31,15 @@ export interface ChatAnswer {
 /** A language model that answers in JSON. One per process and model; owns its connections. */
 export interface ChatModel {
   readonly type: Exclude<ProviderType, 'local'>
+  /** To whose account its requests go: the id of its row, or `extraction`. */
+  readonly accountId: string
   readonly model: string
   /**
    * Sends exactly one request. Never retries by itself: jobs do.
    * @throws ProviderError (REFUSED also where the model or a filter of the provider refuses to answer); whatever reason
    * the signal was aborted with.
    */
-  ask(request: ChatRequest, signal?: AbortSignal): Promise<ChatAnswer>
+  ask(request: ChatRequest, signal?: AbortSignal, onCall?: OnCall): Promise<ChatAnswer>
   /** For whoever reads the answers: an error that names the model and shows no secret. */
   answerError(failure: ProviderFailure, what: string): ProviderError
   /** Ends the requests under way; later ones fail. */

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { ollamaAdvice, ollamaCall, ollamaFailure } from '../ollama.ts'
-import { type Advice, estimateTokens, type HttpFailure, RemoteClient } from '../remote.ts'
+import { extractionAccount } from '../provider.ts'
+import { type Advice, estimateAll, estimateTokens, type HttpFailure, RemoteClient } from '../remote.ts'
 import { type ChatMessage, type ChatModel, chatTimeoutMs } from './chat.ts'
 
 export interface OllamaChatOptions {
@@ -57,8 +58,9 @@ export function createOllamaChat(options: OllamaChatOptions): ChatModel {
 
   return {
     type: 'ollama',
+    accountId: extractionAccount,
     model,
-    async ask({ messages, schema, temperature, maxOutputTokens = defaultOutputTokens }, signal) {
+    async ask({ messages, schema, temperature, maxOutputTokens = defaultOutputTokens }, signal, onCall) {
       const needed = promptTokens(messages) + maxOutputTokens
       contextTokens = Math.max(contextTokens, Math.ceil(needed / contextStep) * contextStep)
       const body = {
@@ -76,14 +78,25 @@ export function createOllamaChat(options: OllamaChatOptions): ChatModel {
           ...(temperature === undefined ? {} : { temperature }),
         },
       }
-      const answer = await remote.request(signal, (inner) => post(body, inner))
-      const shape = answerShape.safeParse(answer)
-      if (!shape.success) throw remote.badShape(answer, '{ message: { content } }')
-      return {
-        text: shape.data.message.content,
-        isTruncated: shape.data.done_reason === 'length',
-        usage: { tokensIn: shape.data.prompt_eval_count, tokensOut: shape.data.eval_count },
-      }
+      return remote.request(
+        signal,
+        async (inner, count) => {
+          const answer = await post(body, inner)
+          const shape = answerShape.safeParse(answer)
+          if (!shape.success) throw remote.badShape(answer, '{ message: { content } }')
+          const { message, prompt_eval_count: tokensIn, eval_count: tokensOut } = shape.data
+          count({
+            tokensIn: tokensIn || estimateAll(messages.map(({ content }) => content)),
+            tokensOut: tokensOut || estimateTokens(message.content),
+          })
+          return {
+            text: message.content,
+            isTruncated: shape.data.done_reason === 'length',
+            usage: { tokensIn, tokensOut },
+          }
+        },
+        onCall,
+      )
     },
     answerError: (failure, what) => remote.answerError(failure, what),
     close: async () => remote.close(),

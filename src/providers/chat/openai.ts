@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { isRefusal, officialUrl, openAiClient, openAiFailure } from '../openai.ts'
-import { type Advice, type HttpFailure, RemoteClient } from '../remote.ts'
+import { extractionAccount } from '../provider.ts'
+import { type Advice, estimateAll, estimateTokens, type HttpFailure, RemoteClient } from '../remote.ts'
 import { type ChatModel, chatTimeoutMs } from './chat.ts'
 
 export interface OpenAiChatOptions {
@@ -51,43 +52,52 @@ export function createOpenAiChat(options: OpenAiChatOptions): ChatModel {
 
   return {
     type: 'openai',
+    accountId: extractionAccount,
     model,
-    async ask({ messages, schema, temperature, maxOutputTokens }, signal) {
-      const answer = await remote.request(signal, async (inner) =>
-        // Not client.chat.completions.create: what compatible servers answer is not always of its type.
-        (await client()).post<unknown>('/chat/completions', {
-          body: {
-            model,
-            messages,
-            response_format: {
-              type: 'json_schema',
-              json_schema: { name: schema.name, strict: true, schema: schema.json },
+    async ask({ messages, schema, temperature, maxOutputTokens }, signal, onCall) {
+      return remote.request(
+        signal,
+        async (inner, count) => {
+          // Not client.chat.completions.create: what compatible servers answer is not always of its type.
+          const answer = await (await client()).post<unknown>('/chat/completions', {
+            body: {
+              model,
+              messages,
+              response_format: {
+                type: 'json_schema',
+                json_schema: { name: schema.name, strict: true, schema: schema.json },
+              },
+              ...(temperature === undefined ? {} : { temperature }),
+              ...(maxOutputTokens === undefined ? {} : { [outputLimit]: maxOutputTokens }),
             },
-            ...(temperature === undefined ? {} : { temperature }),
-            ...(maxOutputTokens === undefined ? {} : { [outputLimit]: maxOutputTokens }),
-          },
-          signal: inner,
-        }),
-      )
-      const shape = answerShape.safeParse(answer)
-      const choice = shape.data?.choices[0]
-      if (!shape.success || choice === undefined) {
-        throw remote.badShape(answer, '{ choices: [{ message: { content } }] }')
-      }
-      const { refusal, content } = choice.message
-      if (refusal) throw remote.answerError('REFUSED', `the model refuses: ${refusal}`)
-      if (choice.finish_reason === 'content_filter') {
-        throw remote.answerError('REFUSED', "the provider's content filter stopped it.")
-      }
-      return {
-        // Nothing but thinking leaves no content.
-        text: content ?? '',
-        isTruncated: choice.finish_reason === 'length',
-        usage: {
-          tokensIn: shape.data.usage?.prompt_tokens ?? 0,
-          tokensOut: shape.data.usage?.completion_tokens ?? 0,
+            signal: inner,
+          })
+          const shape = answerShape.safeParse(answer)
+          const choice = shape.data?.choices[0]
+          if (!shape.success || choice === undefined) {
+            throw remote.badShape(answer, '{ choices: [{ message: { content } }] }')
+          }
+          const { refusal, content } = choice.message
+          const tokensIn = shape.data.usage?.prompt_tokens ?? 0
+          const tokensOut = shape.data.usage?.completion_tokens ?? 0
+          // Refusals are paid for, too.
+          count({
+            tokensIn: tokensIn || estimateAll(messages.map((message) => message.content)),
+            tokensOut: tokensOut || estimateTokens(content ?? refusal ?? ''),
+          })
+          if (refusal) throw remote.answerError('REFUSED', `the model refuses: ${refusal}`)
+          if (choice.finish_reason === 'content_filter') {
+            throw remote.answerError('REFUSED', "the provider's content filter stopped it.")
+          }
+          return {
+            // Nothing but thinking leaves no content.
+            text: content ?? '',
+            isTruncated: choice.finish_reason === 'length',
+            usage: { tokensIn, tokensOut },
+          }
         },
-      }
+        onCall,
+      )
     },
     answerError: (failure, what) => remote.answerError(failure, what),
     close: async () => remote.close(),

@@ -644,7 +644,12 @@ describe('keys', () => {
     const both = createKeyRing([newKey, encryptionKey])
     expect(await rotateKeys(database, both)).toEqual({ rotated: 2, failed: [] })
     expect(await rotateKeys(database, both)).toEqual({ rotated: 0, failed: [] })
-    const providers = createProviders({ database, keys: createKeyRing([newKey]), network: 'loopback' })
+    const providers = createProviders({
+      database,
+      keys: createKeyRing([newKey]),
+      network: 'loopback',
+      usage: server.usage,
+    })
     expect(await providers.validate(rowId(id))).toMatchObject({ state: 'CONNECTED', version: 1 })
     expect(upstream.last?.headers.authorization).toBe('Bearer sk-1')
     await providers.close()
@@ -688,7 +693,12 @@ describe('keys', () => {
 
 describe('clients of a provider', () => {
   const open = () =>
-    createProviders({ database: server.database, keys: createKeyRing([encryptionKey]), network: 'loopback' })
+    createProviders({
+      database: server.database,
+      keys: createKeyRing([encryptionKey]),
+      network: 'loopback',
+      usage: server.usage,
+    })
 
   test('embed and chat with its key, and share its limits', async () => {
     const { id } = await created({
@@ -719,7 +729,12 @@ describe('clients of a provider', () => {
     const { id } = await created({ apiKey: 'sk-1' })
     const providers = open()
     await expect(providers.chat(rowId(id))).rejects.toThrow('it has no chat model')
-    const blind = createProviders({ database: server.database, keys: createKeyRing([]), network: 'loopback' })
+    const blind = createProviders({
+      database: server.database,
+      keys: createKeyRing([]),
+      network: 'loopback',
+      usage: server.usage,
+    })
     await expect(blind.embedding(rowId(id))).rejects.toMatchObject({ failure: 'MISCONFIGURED' })
     await updated(id, { isActive: false })
     await expect(providers.embedding(rowId(id))).rejects.toThrow('it is not active')

@@ -5,7 +5,7 @@ import type { ExtractionBatch, ExtractionMessage } from './extractor.ts'
 import { findContext } from './near.ts'
 
 /** Topics, and atoms, that an extractor is told of. */
-const contextSize = 20
+export const contextSize = 20
 /** Conversations of a batch whose themes are looked for. */
 const maxContextQueries = 20
 

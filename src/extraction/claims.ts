@@ -1,5 +1,6 @@
 import type { TriggerRules } from '../config.ts'
 import type { Sql, Transaction } from '../db/database.ts'
+import type { ExtractionMessage } from './extractor.ts'
 
 /** Which messages an EXTRACT job reads. */
 export type ExtractionScope =
@@ -62,6 +63,28 @@ function scopeCondition(scope: ExtractionScope, rules: TriggerRules): { where: s
     }
   }
   return { where: `${isWaiting('$2')} and ${isOpen}`, values: [rules.windowHours] }
+}
+
+/**
+ * How many messages a job with this scope would read, and the newest of them, each as a conversation by itself and
+ * without its vector.
+ * @param limit of those that are given
+ */
+export async function readScopeSample(
+  sql: Sql,
+  scope: ExtractionScope,
+  rules: TriggerRules,
+  limit: number,
+): Promise<{ count: number; messages: ExtractionMessage[] }> {
+  const { where, values } = scopeCondition(scope, rules)
+  const rows = await sql.query<ExtractionMessage & { count: number }>(
+    `select m.id, m.author, m.sent_at as "sentAt", m.channel, m.content, m.id as "conversationId",
+       null as "replyToId", null as vector, (count(*) over ())::int as count
+     from message m left join message_extraction e on e.message_id = m.id
+     where $1::uuid is null and ${where} order by m.sent_at desc, m.id desc limit ${Math.trunc(limit)}`,
+    [null, ...values],
+  )
+  return { count: rows[0]?.count ?? 0, messages: rows }
 }
 
 export interface WaitingMessages {

@@ -1,6 +1,7 @@
 import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
 import { readAgent, readDefaultAgent } from '../extraction/agents.ts'
 import type { ExtractionScope } from '../extraction/claims.ts'
+import { type ExtractionEstimate, estimateExtraction } from '../extraction/estimate.ts'
 import type { ExtractParams } from '../extraction/extract-job.ts'
 import { enqueueJob } from '../jobs/queue.ts'
 import { ProviderError } from '../providers/provider.ts'
@@ -8,6 +9,7 @@ import { setJobBudget } from '../providers/usage-records.ts'
 import { AgentNode } from './agent.ts'
 import { builder } from './builder.ts'
 import type { Context } from './context.ts'
+import { toQueryError } from './errors.ts'
 import { maxBudget, requireBudget, requireCount } from './input.ts'
 import { JobNode, readJob } from './job.ts'
 import { MessageNode } from './message.ts'
@@ -116,6 +118,56 @@ builder.mutationField('extractKnowledge', (t) =>
         return id
       })
       return { jobId }
+    },
+  }),
+)
+
+const ExtractionEstimateObject = builder.objectRef<ExtractionEstimate>('ExtractionEstimate').implement({
+  description:
+    'What an extraction would take. Tokens are estimated, rather too high; answers that have to be repaired and the embedding of what is found come on top.',
+  fields: (t) => ({
+    agent: t.field({
+      type: AgentNode,
+      nullable: true,
+      description: 'Who would read. Null: what the environment configures.',
+      resolve: ({ agent }) => agent,
+    }),
+    messages: t.exposeInt('messages', { description: 'Messages that would be read.' }),
+    requests: t.exposeInt('requests', {
+      description: 'Requests to the provider. 0 where rules read, which ask nobody.',
+    }),
+    tokensIn: t.exposeFloat('tokensIn', { description: 'Tokens that would be sent; a whole number.' }),
+    tokensOut: t.exposeFloat('tokensOut', {
+      nullable: true,
+      description:
+        'Tokens of the answers, by those of the last 30 days; a whole number. Null until the provider has extracted something.',
+    }),
+    cost: t.exposeFloat('cost', {
+      nullable: true,
+      description:
+        'US dollars; where tokensOut is null, of what is sent alone. Null where the provider has no price.',
+    }),
+    seconds: t.exposeFloat('seconds', {
+      nullable: true,
+      description:
+        'How long the provider would take, by its limits and by the requests of the last 30 days. Null where neither says it.',
+    }),
+  }),
+})
+
+builder.queryField('estimateExtraction', (t) =>
+  t.field({
+    type: ExtractionEstimateObject,
+    description: 'What `extractKnowledge` with this input would take and cost, without asking the provider.',
+    args: { input: t.arg({ type: ExtractKnowledgeInput, required: true, description: 'What to read.' }) },
+    resolve: async (_root, { input }, { database, extraction, extractor }) => {
+      try {
+        const scope = readScope(input)
+        await requireRows(database, scope, input.topicId?.id ?? null)
+        return await estimateExtraction(database, scope, input.agentId?.id, extraction, extractor)
+      } catch (error) {
+        throw toQueryError(error)
+      }
     },
   }),
 )

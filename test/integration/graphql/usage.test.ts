@@ -271,6 +271,68 @@ describe('requests are accounted', () => {
   })
 })
 
+const EstimateDocument = graphql(`
+  query Estimate($input: ExtractKnowledgeInput!) {
+    estimateExtraction(input: $input) { agent { id } messages requests tokensIn tokensOut cost seconds }
+  }
+`)
+
+describe('an estimate of an extraction', () => {
+  const estimate = async (input: ExtractKnowledgeInput) =>
+    (await app.client.run(EstimateDocument, { input })).estimateExtraction
+
+  test('knows its size and what is sent before anything was, then answers and time as well', async () => {
+    const ids = await batches(3)
+    const before = await estimate({ messageIds: ids, agentId })
+    expect(before).toMatchObject({ agent: { id: agentId }, messages: 15, requests: 3, tokensOut: null })
+    expect(before.cost).toBeCloseTo((before.tokensIn * 5) / 1_000_000, 9)
+    const jobId = await begin({ messageIds: ids, agentId })
+    await app.client.waitForJob(jobId)
+    await eventually(async () => (await jobUsage(jobId)).usage.cost).toBeCloseTo(0.003, 9)
+    const after = await estimate({ messageIds: ids, agentId })
+    // This server answers a tenth of what it says it was sent.
+    expect(after.tokensOut).toBe(Math.ceil(after.tokensIn / 10))
+    expect(after.cost).toBeCloseTo((after.tokensIn * 5 + (after.tokensOut ?? 0) * 50) / 1_000_000, 9)
+    expect(after.seconds).toBeGreaterThan(0)
+  })
+
+  test('is not below what is sent', async () => {
+    const ids = await batches(2)
+    let sent = 0
+    served.chat = ({ messages }) => {
+      // English has four to five characters a token: a fifth of them is a floor for any tokenizer.
+      sent += messages.reduce((sum, { content }) => sum + content.length / 5, 0)
+      return { text: '{"topics":[],"atoms":[],"links":[]}' }
+    }
+    const { tokensIn } = await estimate({ messageIds: ids, agentId })
+    await app.client.waitForJob(await begin({ messageIds: ids, agentId }))
+    expect(tokensIn).toBeGreaterThan(sent)
+    expect(tokensIn).toBeLessThan(sent * 5)
+  })
+
+  test('keeps to the limits of the provider, and is for whoever would read', async () => {
+    const ids = await batches(3)
+    await app.sql('update provider set requests_per_minute = 1, price_per_million_tokens_in = null')
+    expect(await estimate({ messageIds: ids, agentId })).toMatchObject({ seconds: 120, cost: null })
+    // Nobody is named and none is the default: rules read, which ask nobody.
+    expect(await estimate({ messageIds: ids })).toEqual({
+      agent: null,
+      messages: 15,
+      requests: 0,
+      tokensIn: 0,
+      tokensOut: 0,
+      cost: 0,
+      seconds: null,
+    })
+    await app.sql('update agent set is_default = true')
+    expect(await estimate({ messageIds: ids })).toMatchObject({ agent: { id: agentId }, requests: 3 })
+    const from = new Date(Date.now() - 1000).toISOString()
+    expect(await estimate({ period: { from } })).toMatchObject({ messages: 0, requests: 0, tokensIn: 0 })
+    const wrong = await app.client.send(EstimateDocument.toString(), { input: {} })
+    expect(wrong.errors?.[0]).toMatchObject({ extensions: { code: 'INVALID_INPUT' } })
+  })
+})
+
 describe('a budget of a provider', () => {
   test('lets work wait with the reason, not fail, and go on when it is raised', async () => {
     // The validation has cost 0.001.

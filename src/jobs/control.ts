@@ -66,8 +66,11 @@ export async function retryJob(transaction: Transaction, id: string): Promise<vo
  */
 export async function wakeWaitingJobs(transaction: Transaction): Promise<void> {
   const jobs = await transaction.query<Pick<JobRow, 'id' | 'kind' | 'state'>>(
-    `update job set waiting_until = null where state in ('QUEUED', 'RUNNING') and waiting_until > now()
-     returning id, kind, state`,
+    `with waiting as materialized (
+       select id from job where state in ('QUEUED', 'RUNNING') and waiting_until > now() order by id for update
+     )
+     update job j set waiting_until = null from waiting where j.id = waiting.id
+     returning j.id, j.kind, j.state`,
   )
   for (const { id, kind, state } of jobs) if (state === 'QUEUED') await putInQueue(transaction, kind, id)
   await transaction.query(`select pg_notify('quarry_embedding_owed', '')`)

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import { createBell } from '../bell.ts'
 import type { Database } from '../db/database.ts'
 import { errorMessage } from '../errors.ts'
@@ -29,6 +30,9 @@ const staleMs = 2000
 /** A budget is used up: the work waits until it is raised, or until the next month. */
 const overBudget = (message: string) =>
   new ProviderError('RATE_LIMITED', message, { retryAfterMs: budgetWaitMs, isOverBudget: true })
+
+/** Accounts, and jobs, of which the budget is kept in memory; of others it is read again. */
+const maxKnown = 1000
 
 /** For whom requests are made. */
 export interface UsageAccount {
@@ -70,8 +74,8 @@ interface Known<Value> {
 
 export async function startUsageLedger(database: Database, log: Logger): Promise<UsageLedger> {
   const pending = new Map<string, UsageEntry>()
-  const accounts = new Map<string, Known<AccountTerms>>()
-  const jobs = new Map<string, Known<Budget>>()
+  const accounts = new LRUCache<string, Known<AccountTerms>>({ max: maxKnown })
+  const jobs = new LRUCache<string, Known<Budget>>({ max: maxKnown })
   const bell = createBell()
   let timer: NodeJS.Timeout | null = null
   let writing: Promise<void> = Promise.resolve()
@@ -126,7 +130,7 @@ export async function startUsageLedger(database: Database, log: Logger): Promise
 
   /** As it was a moment ago, while there is something left; else as it is now. */
   async function current<Value extends Budget>(
-    cache: Map<string, Known<Value>>,
+    cache: LRUCache<string, Known<Value>>,
     id: string,
     read: (id: string) => Promise<Value | null>,
   ): Promise<Value | null> {

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { listAgents } from './cli/agents.ts'
 import { backfill } from './cli/backfill.ts'
 import { ApiClient } from './cli/client.ts'
 import { type Connection, connect } from './cli/connect.ts'
@@ -101,17 +102,24 @@ program
   )
   .option('--from <moment>', 'sent from this moment on, such as 2026-05-04T09:30:00Z')
   .option('--to <moment>', 'sent before this moment')
-  .action((options: { last?: string; from?: string; to?: string }) =>
+  .option('-a, --agent <name>', 'the agent that reads; else the default one, or as the environment says')
+  .action((options: { last?: string; from?: string; to?: string; agent?: string }) =>
     withApi(async (connection) => {
       const hasRange = options.from !== undefined || options.to !== undefined
-      await extract(connection, {
+      const period = {
         last: hasRange ? null : `LAST_${(options.last ?? '24h').toUpperCase()}`,
         from: options.from ?? null,
         to: options.to ?? null,
-      })
+      }
+      await extract(connection, period, options.agent ?? null)
       await showKnowledge(connection.client, 10)
     }),
   )
+
+program
+  .command('agents')
+  .description('list who reads messages for knowledge, and by which model')
+  .action(() => withApi(({ client }) => listAgents(client)))
 
 program
   .command('search')

@@ -1,4 +1,5 @@
 import { InvalidInputError } from '../errors.ts'
+import { findAgent } from './agents.ts'
 import type { Session } from './connect.ts'
 import { waitForEmbeddings } from './embeddings.ts'
 import { type FinishedJob, followJob, goesOn, requireSuccess } from './follow.ts'
@@ -12,18 +13,26 @@ export interface ExtractOptions {
   to: string | null
 }
 
-/** Starts an extraction and follows it. Returns the ended job. */
-export async function extract(session: Session, period: ExtractOptions): Promise<FinishedJob> {
+/**
+ * Starts an extraction and follows it. Returns the ended job.
+ * @param agent name of the agent that reads; null: the default one, or what the environment configures
+ */
+export async function extract(
+  session: Session,
+  period: ExtractOptions,
+  agent: string | null,
+): Promise<FinishedJob> {
+  const agentId = agent === null ? null : await findAgent(session.client, agent)
   const { extractKnowledge } = await session.client.request<{
     extractKnowledge: { job?: { id: string }; message?: string }
   }>(
-    `mutation Extract($period: PeriodInput!) {
-       extractKnowledge(input: { period: $period }) {
+    `mutation Extract($period: PeriodInput!, $agentId: ID) {
+       extractKnowledge(input: { period: $period, agentId: $agentId }) {
          ... on ExtractKnowledgePayload { job { id } }
          ... on UserError { message }
        }
      }`,
-    { period },
+    { period, agentId },
   )
   const { job, message } = extractKnowledge
   if (!job) throw new InvalidInputError(message ?? 'The extraction was refused')

@@ -3,14 +3,20 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { TestClient } from '../support/client.ts'
 import { preparedFolder } from '../support/databases.ts'
-import { byMarks } from '../support/extraction.ts'
+import { byMarks, readByMarks } from '../support/extraction.ts'
 import { runQuarry, startQuarry } from '../support/processes.ts'
 import { ProviderServer } from '../support/provider-server.ts'
 import { addAgent, addProvider } from '../support/providers.ts'
 
 test('agents are listed, and extract reads by the one that is named', async () => {
   await using folder = await preparedFolder()
-  await using upstream = await ProviderServer.start(byMarks)
+  await using upstream = await ProviderServer.start({
+    ...byMarks,
+    chat: (request) =>
+      request.messages.some(({ content }) => content.includes('BEGIN DATA'))
+        ? readByMarks(request)
+        : { text: '{"weekday":"Tuesday"}' },
+  })
   const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), QUARRY_AUTO_EXTRACT: 'off', PORT: '0' }
   await using server = startQuarry(['serve'], env)
   const [, url = ''] = await server.line(/"url":"([^"]+)\/graphql"/)
@@ -27,8 +33,8 @@ test('agents are listed, and extract reads by the one that is named', async () =
   await addAgent(client, { name: 'Usual', providerId, isDefault: true })
   await addAgent(client, { name: 'Risks', providerId, instructions: 'Risks only.', temperature: 0.5 })
   const { output } = await runQuarry(['agents'], env)
-  expect(output).toMatch(/Risks +Upstream +ERROR +marks +0\.5 +its own +when named/)
-  expect(output).toMatch(/Usual +Upstream +ERROR +marks +0 +as shipped +by default/)
+  expect(output).toMatch(/Risks +Upstream +CONNECTED +marks +0\.5 +its own +when named/)
+  expect(output).toMatch(/Usual +Upstream +CONNECTED +marks +0 +as shipped +by default/)
 
   const file = join(folder.path, 'chat.jsonl')
   const text = 'RISK: The crane may fall #harbour'

@@ -11,12 +11,7 @@ import { type LinksPage, readLinks } from '../knowledge/links.ts'
 import { type ProviderStatusRow, readProviderStatus } from '../providers/read-status.ts'
 import { type ProviderRow, readProvidersById } from '../providers/records.ts'
 import type { ProviderPurpose } from '../providers/status.ts'
-import {
-  readJobBudgets,
-  readSpentThisMonth,
-  readUsageOfJobs,
-  type UsageSum,
-} from '../providers/usage-records.ts'
+import { readSpentThisMonth, readUsageOfJobs, type UsageSum } from '../providers/usage-records.ts'
 import type { Search, SearchPage } from '../search/search.ts'
 import type { IdPage } from './id-pages.ts'
 
@@ -62,8 +57,6 @@ export interface Loaders {
   spentThisMonth: Loader<string, number>
   /** Null if it has asked no provider for anything. */
   usageOfJob: Loader<string, UsageSum | null>
-  /** US dollars; null without one. */
-  jobBudget: Loader<string, number | null>
   /** A row of any kind; null if it does not exist. */
   row: DataLoader<{ kind: EntityKind; id: string }, Message | Atom | Topic | null, string>
   neighbours: DataLoader<NeighboursKey, SearchPage, string>
@@ -122,10 +115,6 @@ export function createLoaders(sql: Sql, space: EmbeddingSpace, search: Search): 
     usageOfJob: new DataLoader(async (jobIds) => {
       const rows = await readUsageOfJobs(sql, jobIds)
       return jobIds.map((id) => rows.find(({ jobId }) => jobId === id) ?? null)
-    }),
-    jobBudget: new DataLoader(async (jobIds) => {
-      const rows = await readJobBudgets(sql, jobIds)
-      return jobIds.map((id) => rows.find(({ jobId }) => jobId === id)?.budget ?? null)
     }),
     once: memoize(),
     row: new DataLoader(

@@ -169,8 +169,8 @@ builder.prismaObjectField(JobNode, 'budget', (t) =>
     nullable: true,
     description:
       'What it may spend, in US dollars. When it has, it waits until the budget is raised by `setJobBudget`. Null without one.',
-    select: { id: true },
-    resolve: ({ id }, _args, { loaders }) => loaders.jobBudget.load(id),
+    select: { budget: true },
+    resolve: ({ budget }) => budget?.toNumber() ?? null,
   }),
 )
 

@@ -229,17 +229,6 @@ export async function readPace(sql: Sql, accountId: string, kinds: readonly Usag
   return row ?? { msPerRequest: null, tokensOutPerTokenIn: null }
 }
 
-/** Of those that have one, US dollars. */
-export async function readJobBudgets(
-  sql: Sql,
-  jobIds: readonly string[],
-): Promise<{ jobId: string; budget: number }[]> {
-  return sql.query(
-    'select id as "jobId", budget::float8 as budget from job where id = any ($1::uuid[]) and budget is not null',
-    [jobIds],
-  )
-}
-
 /** Sets the budget of a job, US dollars; null takes it away. False if there is no such job. */
 export async function setJobBudget(sql: Sql, jobId: string, budget: number | null): Promise<boolean> {
   const rows = await sql.query(

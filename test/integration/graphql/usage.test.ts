@@ -380,6 +380,36 @@ describe('a budget of a provider', () => {
   })
 })
 
+const postgres = process.env.QUARRY_TEST_DATABASE_URL
+test.skipIf(!postgres)(
+  'no request waits for its account, and what could not be written yet is written later (needs QUARRY_TEST_DATABASE_URL)',
+  async () => {
+    const session = await app.session()
+    try {
+      await session.query('begin')
+      await session.query('lock table provider_usage in access exclusive mode')
+      // Each of its own, or it would be answered from memory.
+      for (const query of ['one', 'two', 'three']) await app.client.run(SearchDocument, { query })
+    } finally {
+      await session.query('rollback')
+      await session.end()
+    }
+    await eventually(() => usage({ kinds: ['QUERY'] })).toMatchObject([{ requests: 3 }])
+    const rename = await app.session()
+    try {
+      await rename.query('alter table provider_usage rename to away')
+      await app.client.run(SearchDocument, { query: 'four' })
+      await eventually(
+        () => app.statements.filter((text) => text.startsWith('insert into provider_usage')).length,
+      ).toBeGreaterThan(1)
+    } finally {
+      await rename.query('alter table away rename to provider_usage')
+      await rename.end()
+    }
+    await eventually(() => usage({ kinds: ['QUERY'] })).toMatchObject([{ requests: 4 }])
+  },
+)
+
 describe('a budget of a job', () => {
   test('lets it wait with the reason, and go on when it is raised', async () => {
     const jobId = await begin({ messageIds: await batches(3), agentId, budget: 0.0005 })

@@ -49,6 +49,10 @@ test('the pipeline waits for the budget of its provider, says why, and goes on w
     await eventually(events).toMatchObject([
       { message: expect.stringContaining('Provider Dear has used up its budget of 0.1 USD') },
     ])
+    // As many requests as may be under way at once have been held back: nobody is left who could ask.
+    await eventually(() => server.statements('p.monthly_budget::float8 as limit')).toBeGreaterThanOrEqual(
+      provider.limits.maxParallelRequests,
+    )
     expect(server.provider.requests).toBe(before)
     await changeProvider(client, { id, monthlyBudget: 50 })
     await eventually(() => database.query('select state from job')).toEqual([{ state: 'SUCCEEDED' }])

@@ -254,6 +254,23 @@ describe('requests are accounted', () => {
     })
   })
 
+  test('with their jobs and providers in one statement each, however many there are', async () => {
+    await app.sql(
+      `with made as (insert into job (id, kind, state) select gen_random_uuid(), 'EXTRACT', 'SUCCEEDED' from generate_series(1, 5)
+         returning id)
+       insert into provider_usage
+       select current_date, p.id::text, p.name, 'EXTRACTION', made.id, 1, 0, 1, 0, 1, 5, 0 from made, provider p`,
+    )
+    app.statements.splice(0)
+    const sums = await usage({ kinds: ['EXTRACTION'] }, 'PROVIDER', 'JOB')
+    expect(sums.map(({ job, provider }) => [job?.kind, provider?.name])).toEqual(
+      Array.from({ length: 5 }, () => ['EXTRACT', 'Here']),
+    )
+    expect(
+      app.statements.filter((text) => /from .*(job|provider)\b/is.test(text)).length,
+    ).toBeLessThanOrEqual(3)
+  })
+
   test('and written by a process that stops at once', async () => {
     await using upstream = await ProviderServer.start(byMarks)
     await using database = await createTestDatabase()

@@ -237,14 +237,18 @@ function createBatchWorker(
   async function waitForLimit(limit: LimitError, rows: readonly OwedRow[]): Promise<void> {
     // A lane that has nothing to do can ask for them: it was not told to wait.
     options.onReleased()
+    const { cause, waitMs } = limit
+    if (!cause.isOverBudget) {
+      await tellWaiting(cause, rows, waitMs)
+      await delay(waitMs, undefined, { signal }).catch(() => {})
+      return
+    }
     const held = usage.jobsOverBudget()
     const ofHeld = rows.filter(({ jobId }) => jobId !== null && held.includes(jobId))
     // A job's own budget holds up nobody else: from here on, what it asked for is left where it is.
-    if (ofHeld.length > 0) return tellWaiting(limit.cause, ofHeld, limit.waitMs)
-    await tellWaiting(limit.cause, rows, limit.waitMs)
-    const { waitMs: limitMs } = limit
-    if (limit.cause.isOverBudget) await usage.budgetChange({ signal, limitMs })
-    else await delay(limitMs, undefined, { signal }).catch(() => {})
+    if (ofHeld.length > 0) return tellWaiting(cause, ofHeld, waitMs)
+    await tellWaiting(cause, rows, waitMs)
+    await usage.budgetChange({ signal, limitMs: waitMs })
   }
 
   async function settleBatch(rows: readonly OwedRow[], asked: ReadonlySet<string>): Promise<void> {

@@ -125,10 +125,11 @@ async function extractAll(services: ExtractionServices, context: JobContext, rea
     ...services,
     context,
     reader,
-    provider: accountEmbeddings(
-      services.provider,
-      services.usage.account(services.provider, 'EMBEDDING', job.id),
-    ),
+    provider: accountEmbeddings(services.provider, {
+      ...services.usage.account(services.provider, 'EMBEDDING', job.id),
+      // What a model has answered is paid for: held back here, the batch would have to be read, and paid for, again.
+      admit: async () => {},
+    }),
     topicId,
     origin: {
       extractedBy: extractor.type.toUpperCase() as Origin['extractedBy'],

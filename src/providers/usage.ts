@@ -181,7 +181,11 @@ export async function startUsageLedger(database: Database, log: Logger): Promise
         },
       }
     },
-    jobsOverBudget: () => [...jobs].flatMap(([id, { value }]) => (isUsedUp(value) ? [id] : [])),
+    jobsOverBudget() {
+      // After the wait they are looked at anew: by whoever asks for them next.
+      const since = performance.now() - budgetWaitMs
+      return [...jobs].flatMap(([id, { value, readAt }]) => (isUsedUp(value) && readAt > since ? [id] : []))
+    },
     budgetChange: (options) => bell.wait(options),
     flush,
     async stop() {
@@ -268,7 +272,9 @@ export function accountChat(chat: ChatModel, account: UsageAccount): ChatModel {
   return {
     ...chat,
     async ask(request, signal) {
-      await account.admit()
+      // To go on with an answer that was paid for, such as to have it repaired, is let through: else it would be lost.
+      const isBegun = request.messages.some(({ role }) => role === 'assistant')
+      if (!isBegun) await account.admit()
       return chat.ask(request, signal, account.record)
     },
   }

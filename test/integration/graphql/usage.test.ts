@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { startProviderApp, startTestApp } from '../../support/apps.ts'
 import { createTestDatabase } from '../../support/databases.ts'
-import { byMarks } from '../../support/extraction.ts'
+import { byMarks, readByMarks } from '../../support/extraction.ts'
 import type {
   ExtractKnowledgeInput,
   ProviderUsageFilter,
@@ -439,8 +439,18 @@ describe('a budget of a job', () => {
     const { setJobBudget } = await app.client.run(SetBudgetDocument, { jobId, budget: 0.1 })
     expect(setJobBudget).toMatchObject({ job: { id: jobId, budget: 0.1 } })
     expect(await app.client.waitForJob(jobId)).toMatchObject({ state: 'SUCCEEDED', succeeded: 15 })
+    // Each batch was read once: the answer that has crossed the budget was saved.
+    await eventually(() => usage({ kinds: ['EXTRACTION'], jobIds: [jobId] })).toMatchObject([{ requests: 3 }])
     const { setJobBudget: late } = await app.client.run(SetBudgetDocument, { jobId, budget: 1 })
     expect(late).toMatchObject({ code: 'CONFLICT', message: 'The job has ended as SUCCEEDED' })
+  })
+
+  test('lets an answer that was paid for be repaired', async () => {
+    let answers = 0
+    served.chat = (request) => (answers++ === 0 ? { text: 'I am sorry.' } : readByMarks(request))
+    const jobId = await begin({ messageIds: await batches(1), agentId, budget: 0.0005 })
+    expect(await app.client.waitForJob(jobId)).toMatchObject({ state: 'SUCCEEDED', succeeded: 5 })
+    await eventually(async () => (await jobUsage(jobId)).usage.cost).toBeCloseTo(0.002, 9)
   })
 
   test('of embeddings holds up what it alone has asked for, and nothing else', async () => {

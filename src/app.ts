@@ -3,8 +3,9 @@ import { startGrouping } from './conversations/group.ts'
 import { type Database, openDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
 import { startIndexCare } from './embedding/index-care.ts'
-import { type EmbeddingPipeline, startEmbeddingPipeline } from './embedding/pipeline.ts'
-import { createProgressFeed } from './embedding/progress.ts'
+import { followSpaces, type LiveSpace, type LiveSpaces } from './embedding/live-spaces.ts'
+import { migrationHandler } from './embedding/migration-job.ts'
+import { createProgressFeeds } from './embedding/progress.ts'
 import { requestBackfill, retryEmbeddings } from './embedding/requests.ts'
 import { createSearchSample } from './embedding/search-sample.ts'
 import { type EntityKind, ensureActiveSpace } from './embedding/spaces.ts'
@@ -24,10 +25,10 @@ import type { Logger } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { createEmbeddingProvider } from './providers/create.ts'
 import { createKeyRing } from './providers/keys.ts'
+import type { EmbeddingProvider } from './providers/provider.ts'
 import { createProviders } from './providers/providers.ts'
 import { accountEmbeddings, startUsageLedger } from './providers/usage.ts'
-import { createQueryVectors } from './search/query-vectors.ts'
-import { createSearch } from './search/search.ts'
+import { followActiveSearch } from './search/active-search.ts'
 import { createOperations, startOperationsServer } from './server/operations.ts'
 import { startKeepingWords } from './words/keep.ts'
 
@@ -75,7 +76,9 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
   try {
     const metrics = createMetrics()
     const provider = createEmbeddingProvider(config.embedding)
-    stops.push(() => provider.close())
+    // What follows the spaces takes it over, and closes it.
+    let untaken: EmbeddingProvider | null = provider
+    stops.push(async () => untaken?.close())
     const opening = openDatabase(config.database, {
       log,
       onFailure: fail,
@@ -98,7 +101,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     const environment = config.extraction.extractor
     const extractors = createExtractors({ database, providers, environment, usage, log })
     stops.push(() => extractors.close())
-    const space = await ensureActiveSpace(
+    await ensureActiveSpace(
       database,
       accountEmbeddings(provider, usage.account(provider, 'VALIDATION')),
       log,
@@ -107,30 +110,30 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
 
     const process = await enterProcess(database, role, log)
     stops.push(() => process.stop())
-    const pipeline: EmbeddingPipeline = await startEmbeddingPipeline({
-      database,
-      provider,
-      space,
-      process,
-      usage,
-      metrics,
-      log,
-    })
-    stops.push(() => pipeline.stop())
-    const sample = createSearchSample()
+    const openEnvironment = () => {
+      const provider = untaken ?? createEmbeddingProvider(config.embedding)
+      untaken = null
+      return provider
+    }
+    const spaces = await followSpaces({ database, process, providers, openEnvironment, usage, metrics, log })
+    stops.push(() => spaces.stop())
+    const sample = createSearchSample(config.keepsQueries)
     const { limits } = config.indexes
-    const indexCare = await startIndexCare({ database, space, sample, limits, metrics, log })
+    const indexCare = await startIndexCare({ database, spaces, sample, limits, metrics, log })
     stops.push(() => indexCare.stop())
     const words = await startKeepingWords(database, log)
     stops.push(() => words.stop())
-    const grouping = await startGrouping(database, space, log)
+    const grouping = await startGrouping(database, spaces, log)
     stops.push(() => grouping.stop())
     const { rules } = config.extraction
     const handlers = {
       IMPORT: importHandler(database, config.scoring),
-      EMBED: embedHandler(database, space.id),
-      BACKFILL: backfillHandler(database, space.id),
-      EXTRACT: extractHandler({ database, space, provider, extractors, usage, rules, metrics, log }),
+      EMBED: embedHandler(database, spaces),
+      BACKFILL: backfillHandler(database, spaces),
+      MIGRATE_EMBEDDINGS: migrationHandler(database),
+      EXTRACT: inActiveSpace(spaces, ({ space, provider }) =>
+        extractHandler({ database, space, provider, extractors, usage, rules, metrics, log }),
+      ),
     }
     const tasks = {
       check_alerts: alertTask(database, { webhookUrl: config.jobs.alertWebhookUrl, log }),
@@ -152,10 +155,10 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     await process.setWorkers(runner.poolIds)
     const operations = createOperations({
       database,
-      space,
+      activeSpace: () => spaces.active().space,
       process,
       metrics,
-      checks: { jobs: () => runner.problem(), embedding: () => pipeline.problem() },
+      checks: { jobs: () => runner.problem(), embedding: () => spaces.problem() },
       server: config.server,
       log,
     })
@@ -169,24 +172,26 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       return { url: null, failed, stop }
     }
 
-    const queries = accountEmbeddings(provider, usage.account(provider, 'QUERY'))
-    const search = createSearch(database, space, sample.of(createQueryVectors(queries, space)))
-    const progress = createProgressFeed(database, space, log)
+    const searches = followActiveSearch(database, spaces, sample, usage)
+    const progress = createProgressFeeds(database, () => spaces.active().space, log)
     const news = createNews(database, log)
-    const { embedding, scoring } = config
+    const { scoring } = config
+    const { knownDimensions, model } = provider
     const server = await http.startApiServer({
       config: config.server,
       services: {
         database,
-        space,
-        provider: embedding,
+        spaces,
+        sample,
+        openEnvironment: () => createEmbeddingProvider(config.embedding),
+        provider: { ...config.embedding, knownDimensions, model },
         extractor: environment,
         providers,
         usage,
         extractors,
         extraction: rules,
         scoring,
-        search,
+        searches,
         progress,
         news,
         metrics,
@@ -203,8 +208,17 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
   }
 }
 
-function backfillHandler(database: Database, spaceId: number): JobHandler {
+/** A job that is done in the space that is active when it begins, to its end. */
+function inActiveSpace(spaces: LiveSpaces, handlerIn: (live: LiveSpace) => JobHandler): JobHandler {
+  return (context) => {
+    const live = spaces.active()
+    return spaces.use(live, () => handlerIn(live)(context))
+  }
+}
+
+function backfillHandler(database: Database, spaces: LiveSpaces): JobHandler {
   return async ({ job }) => {
+    const { id: spaceId } = spaces.active().space
     const params = job.params as { kinds: EntityKind[]; retryFailed: boolean; isRetry?: boolean }
     const retryFailed = params.retryFailed || params.isRetry === true
     await database.transaction((transaction) =>
@@ -215,8 +229,9 @@ function backfillHandler(database: Database, spaceId: number): JobHandler {
 }
 
 /** Only one that is taken up again comes here: the first time, its rows are requested as it is made. */
-function embedHandler(database: Database, spaceId: number): JobHandler {
+function embedHandler(database: Database, spaces: LiveSpaces): JobHandler {
   return async ({ job }) => {
+    const { id: spaceId } = spaces.active().space
     await database.transaction((transaction) => retryEmbeddings(transaction, spaceId, job))
     return 'waiting'
   }

@@ -63,6 +63,8 @@ export interface Config {
     /** What the build of a vector index may take: bytes, and processes of Postgres beside its own. */
     limits: { memoryBytes: number; workers: number }
   }
+  /** Whether the words of the newest searches are kept, to compare another model with the present one. */
+  keepsQueries: boolean
   /** What holds for providers that are added by the API. */
   providers: {
     /** Of 32 bytes each. The first encrypts API keys, all decrypt; empty: no API key can be stored. */
@@ -174,6 +176,7 @@ const environment = z.object({
   QUARRY_EMBEDDING_PRECISION: z.enum(['full', 'half']).optional(),
   QUARRY_INDEX_BUILD_MEMORY_MB: count(64, 1024 * KIB).default(KIB),
   QUARRY_INDEX_BUILD_WORKERS: count(0, 64).default(2),
+  QUARRY_KEEP_QUERIES: z.enum(['on', 'off']).default('on'),
   OPENAI_API_KEY: z.string().optional(),
   OPENAI_BASE_URL: httpUrl.optional(),
   OPENAI_EMBEDDING_MODEL: z.string().default('text-embedding-3-small'),
@@ -254,6 +257,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
         workers: variables.QUARRY_INDEX_BUILD_WORKERS,
       },
     },
+    keepsQueries: variables.QUARRY_KEEP_QUERIES === 'on',
     providers: {
       encryptionKeys: variables.QUARRY_ENCRYPTION_KEY,
       // Who reaches the API on this machine's own address reaches everything else there without it. From outside, it

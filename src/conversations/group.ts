@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { createBell } from '../bell.ts'
 import type { Database, Sql, Transaction } from '../db/database.ts'
 import { coverageChannel } from '../embedding/coverage.ts'
+import type { LiveSpaces } from '../embedding/live-spaces.ts'
 import { type EmbeddingSpace, partitionName } from '../embedding/spaces.ts'
 import { parseVector } from '../embedding/vectors.ts'
 import { errorMessage } from '../errors.ts'
@@ -26,7 +27,7 @@ const patience = '10 minutes'
 /** Gives messages their conversation as they are embedded, until stopped. */
 export async function startGrouping(
   database: Database,
-  space: EmbeddingSpace,
+  spaces: Pick<LiveSpaces, 'active' | 'use'>,
   log: Logger,
 ): Promise<{ stop(): Promise<void> }> {
   const stopping = new AbortController()
@@ -36,7 +37,8 @@ export async function startGrouping(
   async function work(): Promise<void> {
     while (!stopping.signal.aborted) {
       try {
-        await groupMessages(database, space, stopping.signal)
+        const live = spaces.active()
+        await spaces.use(live, () => groupMessages(database, live.space, stopping.signal))
       } catch (error) {
         if (!stopping.signal.aborted)
           log.warn({ error: errorMessage(error) }, 'Messages could not be grouped')

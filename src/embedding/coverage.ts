@@ -58,10 +58,14 @@ export async function readCoverage(sql: Sql, spaceId: number): Promise<CoverageS
      )
      select c.kind, c.status, c.n, pg_snapshot_xmin(now.snapshot)::text as seq,
        pg_snapshot_xmin(now.snapshot) = pg_snapshot_xmax(now.snapshot) as "isSettled", clock_timestamp() as at,
-       case when p.waiting_until > clock_timestamp() then p.waiting_until end as "waitingUntil",
-       case when p.state = 'ERROR' then p.error end as "providerError"
+       case when p.waiting_until > clock_timestamp() then p.waiting_until end as "waitingUntil", p.error as "providerError"
      from (select pg_current_snapshot() as snapshot) as now left join counted c on true
-       left join provider_status p on p.purpose = 'EMBEDDING'`,
+       left join (
+         select waiting_until, case when state = 'ERROR' then error end as error from provider_status
+         where purpose = 'EMBEDDING' and exists (select from embedding_space where id = $1 and provider_id is null)
+         union all
+         select provider_waiting_until, provider_error from embedding_space where id = $1 and provider_id is not null
+       ) as p on true`,
     [spaceId],
   )
   const [first] = rows

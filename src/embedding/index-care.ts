@@ -59,8 +59,8 @@ export const usualBuildLimits: BuildLimits = { memoryBytes: 1024 ** 3, workers: 
 
 export interface IndexCareOptions {
   database: Database
-  /** The active space, as everything in this process holds it. */
-  space: EmbeddingSpace
+  /** The spaces as everything in this process holds them. */
+  spaces: { active(): { space: EmbeddingSpace }; all(): readonly { space: EmbeddingSpace }[] }
   sample: SearchSample
   limits: BuildLimits
   metrics: Metrics
@@ -270,7 +270,7 @@ export async function createIndexCare(
   options: IndexCareOptions,
   signal: AbortSignal,
 ): Promise<{ look(): Promise<void> }> {
-  const { database, space, sample, limits, metrics, log, rules = careRules } = options
+  const { database, sample, limits, metrics, log, rules = careRules } = options
   const vectorType = await readVectorType(database)
   /** When rows were last seen to become more, by the name of the index. */
   const growth = changeOfRows(stalledAfterMs)
@@ -282,23 +282,30 @@ export async function createIndexCare(
   async function look(): Promise<void> {
     const spaces = await readCaredSpaces(database)
     follow(spaces)
-    await sample.store(database, space, vectorType)
+    await sample.store(database, vectorType)
     for (const cared of spaces) {
       if (signal.aborted) return
       await lookAtSpace(cared)
     }
     if (signal.aborted) return
     await lookAfterTables(database, spaces, log)
-    await lookAtPlans()
-    await measureDue()
+    for (const cared of spaces) {
+      await lookAtPlans(cared)
+      await measureDue(cared)
+    }
   }
 
   /** Searches of this process use what is in place by now. */
   function follow(spaces: readonly CaredSpace[]): void {
-    const own = spaces.find(({ id }) => id === space.id)
-    if (!own || own.precision === space.precision) return
-    space.precision = own.precision
-    log.info({ precision: own.precision }, 'Searches use vector indexes of another precision from here on')
+    for (const { space } of options.spaces.all()) {
+      const own = spaces.find(({ id }) => id === space.id)
+      if (!own || own.precision === space.precision) continue
+      space.precision = own.precision
+      log.info(
+        { space: space.id, precision: own.precision },
+        'Searches use vector indexes of another precision from here on',
+      )
+    }
   }
 
   const decideNow = (index: VectorIndex) =>
@@ -415,7 +422,7 @@ export async function createIndexCare(
   }
 
   /** The planner leaves an index when what it knows of the table is out of date. */
-  async function lookAtPlans(): Promise<void> {
+  async function lookAtPlans(space: CaredSpace): Promise<void> {
     for (const index of await readOwn(database, space)) {
       if (!index.present?.isValid || index.rows < leastRowsToPlan || signal.aborted) continue
       if (await isIndexPlanned(database, space, index.kind, index.name)) {
@@ -435,7 +442,7 @@ export async function createIndexCare(
     }
   }
 
-  async function measureDue(): Promise<void> {
+  async function measureDue(space: CaredSpace): Promise<void> {
     if (!(await readOwn(database, space)).some(isMeasureDue)) return
     // Under the lock, so that of several processes one measures.
     await withCareLock(database, space, async (session) => {
@@ -452,7 +459,7 @@ export async function createIndexCare(
   }
 
   async function judge(
-    { kind, name, rows }: VectorIndex,
+    { space, kind, name, rows }: VectorIndex,
     { recall, queries, source }: { recall: number; queries: number; source: string },
   ): Promise<void> {
     const place = { spaceId: space.id, kind }

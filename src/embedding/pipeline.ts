@@ -8,7 +8,7 @@ import type { ProcessRecord } from '../jobs/processes.ts'
 import type { Logger } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
-import { createProviderStatus } from '../providers/status.ts'
+import type { ProviderStatus } from '../providers/status.ts'
 import { accountEmbeddings, type UsageLedger } from '../providers/usage.ts'
 import { splitText, type TextPart } from './parts.ts'
 import {
@@ -52,6 +52,8 @@ export interface EmbeddingPipelineOptions {
   database: Database
   provider: EmbeddingProvider
   space: EmbeddingSpace
+  /** Told how the provider does. */
+  status: ProviderStatus
   process: ProcessRecord
   usage: UsageLedger
   metrics: Metrics
@@ -140,9 +142,8 @@ interface Flight {
 function createBatchWorker(
   options: EmbeddingPipelineOptions & { vectorType: number; signal: AbortSignal; onReleased(): void },
 ) {
-  const { database, provider, space, process, usage, vectorType, signal, metrics, log } = options
+  const { database, provider, space, status, process, usage, vectorType, signal, metrics, log } = options
   const { limits } = provider
-  const status = createProviderStatus(database, 'EMBEDDING', log)
   async function store(results: readonly EmbeddingResult[]): Promise<void> {
     await storeResults(database, space.id, process.id, results, vectorType)
     for (const result of results) metrics.embeddedTexts.inc({ result: result.status.toLowerCase() })

@@ -11,7 +11,7 @@ import {
   readCoverage,
   readLastError,
 } from './coverage.ts'
-import { type EmbeddingSpace, type EntityKind, entityKinds } from './spaces.ts'
+import { type EmbeddingSpace, type EntityKind, entityKinds, spacesChannel } from './spaces.ts'
 
 export interface EmbeddingProgress {
   seq: string
@@ -52,10 +52,36 @@ const leastIntervalMs = 250
  */
 const lookAgainMs = 1_000
 
-export function createProgressFeed(database: Database, space: EmbeddingSpace, log: Logger): ProgressFeed {
+/**
+ * @param active the space that searches use now
+ * @returns the feed of a space; null: of whichever is active
+ */
+export function createProgressFeeds(
+  database: Database,
+  active: () => Pick<EmbeddingSpace, 'id'>,
+  log: Logger,
+): (spaceId: number | null) => ProgressFeed {
+  const ofActive = createProgressFeed(database, active, log)
+  // Spaces are few, and one that nobody follows costs nothing.
+  const ofOthers = new Map<number, ProgressFeed>()
+  return (spaceId) => {
+    if (spaceId === null) return ofActive
+    const feed = ofOthers.get(spaceId) ?? createProgressFeed(database, () => ({ id: spaceId }), log)
+    ofOthers.set(spaceId, feed)
+    return feed
+  }
+}
+
+export function createProgressFeed(
+  database: Database,
+  spaceNow: () => Pick<EmbeddingSpace, 'id'>,
+  log: Logger,
+): ProgressFeed {
   const subscribers = new Set<() => void>()
-  const listener = listenOnDemand(database, [coverageChannel, providerChannel], look)
+  const listener = listenOnDemand(database, [coverageChannel, providerChannel, spacesChannel], look)
+  /** All of one space. */
   let samples: Sample[] = []
+  let spaceId: number | null = null
   /** Runs until the next look is allowed. */
   let pause: NodeJS.Timeout | null = null
   let isDue = false
@@ -63,12 +89,16 @@ export function createProgressFeed(database: Database, space: EmbeddingSpace, lo
   let next: NodeJS.Timeout | null = null
 
   async function sample(): Promise<Sample> {
-    const snapshot = await readCoverage(database, space.id)
+    const { id } = spaceNow()
+    const snapshot = await readCoverage(database, id)
     const hasFailed = snapshot.coverage.some((kind) => kind.failed + kind.pending + kind.stale > 0)
     const lastError = hasFailed
-      ? (snapshot.providerError ?? (await readLastError(database, space.id, entityKinds)))
+      ? (snapshot.providerError ?? (await readLastError(database, id, entityKinds)))
       : null
     const fresh = { ...snapshot, lastError }
+    // A rate over two spaces would be of neither.
+    if (spaceId !== id) samples = []
+    spaceId = id
     samples = [...samples.filter((old) => fresh.at.getTime() - old.at.getTime() <= rateWindowMs), fresh]
     return fresh
   }

@@ -1,5 +1,5 @@
 import type { Sql } from '../db/database.ts'
-import type { EmbeddingSpace } from './space.ts'
+import { insertRecentQueries } from './search-queries.ts'
 import { vectorArrayBytes } from './vectors.ts'
 
 /** Vectors of searches that are kept for a space: the newest. */
@@ -12,38 +12,44 @@ interface QueryVectorSource {
   get(query: string): Promise<Buffer | null>
 }
 
-/** Takes vectors of real searches, to measure recall with; they are stored when index care looks, never by a request. */
+/**
+ * Takes vectors of real searches, to measure recall with, and what was asked, to compare two models with; both are
+ * stored when index care looks, never by a request.
+ */
 export interface SearchSample {
-  /** The same vectors of queries, of which some are taken. */
-  of<Source extends QueryVectorSource>(source: Source): Source
+  /** The same vectors of queries, of which some are taken. @param space that they are of */
+  of<Source extends QueryVectorSource>(source: Source, space: { id: number }): Source
   /** Stores what was offered. @param vectorType see readVectorType */
-  store(sql: Sql, space: Pick<EmbeddingSpace, 'id'>, vectorType: number): Promise<void>
+  store(sql: Sql, vectorType: number): Promise<void>
 }
 
-export function createSearchSample(): SearchSample {
+/** @param keepsQueries whether the words of searches are kept, too */
+export function createSearchSample(keepsQueries: boolean): SearchSample {
   const seen = new WeakSet<Buffer>()
-  let waiting: Buffer[] = []
-  function take(vector: Buffer): void {
-    if (waiting.length >= maxWaiting || seen.has(vector)) return
-    seen.add(vector)
-    waiting.push(vector)
-  }
+  let waiting: { spaceId: number; query: string; vector: Buffer }[] = []
 
   return {
-    of: (source) => ({
+    of: (source, { id: spaceId }) => ({
       ...source,
       async get(query) {
         const vector = await source.get(query)
-        if (vector) take(vector)
+        if (vector && waiting.length < maxWaiting && !seen.has(vector)) {
+          seen.add(vector)
+          waiting.push({ spaceId, query, vector })
+        }
         return vector
       },
     }),
-    async store(sql, space, vectorType) {
+    async store(sql, vectorType) {
       if (waiting.length === 0) return
-      const vectors = waiting
+      const taken = waiting
       waiting = []
-      await insertSample(sql, space.id, vectors, vectorType)
-      await clearOldSamples(sql, space.id)
+      for (const spaceId of new Set(taken.map((each) => each.spaceId))) {
+        const vectors = taken.flatMap((each) => (each.spaceId === spaceId ? each.vector : []))
+        await insertSample(sql, spaceId, vectors, vectorType)
+        await clearOldSamples(sql, spaceId)
+      }
+      if (keepsQueries) await insertRecentQueries(sql, [...new Set(taken.map(({ query }) => query))])
     },
   }
 }
@@ -54,10 +60,12 @@ async function insertSample(
   vectors: readonly Buffer[],
   vectorType: number,
 ): Promise<void> {
-  await sql.query('insert into search_sample (space_id, vector) select $1, unnest($2::vector[])', [
-    spaceId,
-    vectorArrayBytes(vectors, vectorType),
-  ])
+  // Nothing of a space that was retired meanwhile.
+  await sql.query(
+    `insert into search_sample (space_id, vector)
+     select s.id, unnest($2::vector[]) from embedding_space s where s.id = $1 and s.state <> 'RETIRED'`,
+    [spaceId, vectorArrayBytes(vectors, vectorType)],
+  )
 }
 
 async function clearOldSamples(sql: Sql, spaceId: number): Promise<void> {

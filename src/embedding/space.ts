@@ -11,8 +11,11 @@ export type VectorPrecision = (typeof vectorPrecisions)[number]
 export interface EmbeddingSpace extends Calibration {
   id: number
   provider: Uppercase<ProviderType>
+  /** Who embeds it, of those that were added by the API; null: the provider of the environment. */
+  providerId: string | null
   model: string
   dimensions: number
+  /** Whoever holds the space has it changed in place by what follows the spaces. */
   state: 'BUILDING' | 'ACTIVE' | 'RETIRED'
   /**
    * What searches use. Index care changes it in place, when the indexes of another precision are there: who holds the
@@ -23,6 +26,17 @@ export interface EmbeddingSpace extends Calibration {
 
 /** pgvector's own limit for an index over `vector`; above, half precision is indexed (up to 4000). */
 export const maxFullDimensions = 2000
+
+/** Channel on which is said that spaces have come, changed or gone. */
+export const spacesChannel = 'quarry_spaces'
+
+/** A space as people name it, such as `openai/text-embedding-3-small with 1536 dimensions`. */
+export const nameOfSpace = ({
+  provider,
+  model,
+  dimensions,
+}: Pick<EmbeddingSpace, 'provider' | 'model' | 'dimensions'>) =>
+  `${provider.toLowerCase()}/${model} with ${dimensions} dimensions`
 
 /** Names of partitions and indexes follow the space's number, so that a reader of `\d` can tell them apart. */
 export const partitionName = (space: Pick<EmbeddingSpace, 'id'>) => `embedding_${space.id}`

@@ -8,6 +8,7 @@ import {
   type EmbeddingSpace,
   entityKinds,
   maxFullDimensions,
+  nameOfSpace,
   partitionName,
   type VectorPrecision,
 } from './space.ts'
@@ -18,11 +19,15 @@ export {
   type EntityKind,
   entityKinds,
   indexedVector,
+  nameOfSpace,
   partitionName,
+  spacesChannel,
   type VectorPrecision,
 } from './space.ts'
 
+/** Whoever makes, changes over or drops spaces holds it: one at a time. */
 const spaceLock = 72707370
+const spaceLockLimitMs = 30_000
 const requiredTriggers = entityKinds
   .flatMap((kind) =>
     ['insert', 'update', 'delete'].map((event) => `${kind.toLowerCase()}_embedding_${event}`),
@@ -49,9 +54,9 @@ export async function ensureActiveSpace(
 ): Promise<EmbeddingSpace> {
   const existing = await findActiveSpace(database)
   const space = existing ?? (await createActiveSpace(database, provider, precision))
-  requireSameModel(space, provider)
-  if (precision !== null) {
-    requirePossible(precision, space.dimensions)
+  // One that a provider of the API embeds has nothing to do with what the environment says.
+  if (space.providerId === null) requireSameModel(space, provider)
+  if (precision !== null && isPossibleFor(precision, space)) {
     await requestPrecision(database, space.id, precision === space.precision ? null : precision)
   }
   await requireTriggers(database)
@@ -62,6 +67,15 @@ export async function ensureActiveSpace(
   return space
 }
 
+/**
+ * A space that was made by the API takes what is possible for it: whoever configures a start does not choose its length.
+ * @throws SetupError if it is the environment's and it is not possible
+ */
+function isPossibleFor(precision: VectorPrecision, { providerId, dimensions }: EmbeddingSpace): boolean {
+  if (providerId === null) requirePossible(precision, dimensions)
+  return precision === 'HALF' || dimensions <= maxFullDimensions
+}
+
 function requirePossible(precision: VectorPrecision, dimensions: number): void {
   if (precision === 'HALF' || dimensions <= maxFullDimensions) return
   throw new SetupError(
@@ -70,12 +84,49 @@ function requirePossible(precision: VectorPrecision, dimensions: number): void {
   )
 }
 
-const spaceColumns = `id, provider, model, dimensions, state, precision, meaning_share as "meaningShare",
-  meaning_share_long as "meaningShareLong", duplicate`
+const spaceColumns = `s.id, s.provider, s.provider_id as "providerId", s.model, s.dimensions, s.state, s.precision,
+  s.meaning_share as "meaningShare", s.meaning_share_long as "meaningShareLong", s.duplicate`
+
+/** All that is stored of a space. */
+export interface SpaceRecord extends EmbeddingSpace {
+  /** Whether the length of the vectors was chosen, and is asked for with each request. */
+  hasChosenDimensions: boolean
+  /** Whether what is owed is embedded: not while the migration that makes it is cancelled. */
+  isFilled: boolean
+  createdAt: Date
+  /** When searches last changed over to it; null: never. */
+  activatedAt: Date | null
+  retiredAt: Date | null
+  /** When its vectors were dropped. */
+  droppedAt: Date | null
+  jobId: string | null
+  /** Goes up with each change of its provider; null for the environment's. */
+  providerVersion: number | null
+}
+
+const recordColumns = `${spaceColumns}, s.has_chosen_dimensions as "hasChosenDimensions", s.is_filled as "isFilled",
+  s.created_at as "createdAt", s.activated_at as "activatedAt", s.retired_at as "retiredAt",
+  s.dropped_at as "droppedAt", s.job_id as "jobId", p.version as "providerVersion"`
+
+/** All spaces, also the retired, newest first. */
+export async function readSpaces(sql: Sql): Promise<SpaceRecord[]> {
+  return sql.query<SpaceRecord>(
+    `select ${recordColumns} from embedding_space s left join provider p on p.id = s.provider_id order by s.id desc`,
+  )
+}
+
+/** @returns null if there is none of that number */
+export async function findSpace(sql: Sql, id: number): Promise<SpaceRecord | null> {
+  const [space] = await sql.query<SpaceRecord>(
+    `select ${recordColumns} from embedding_space s left join provider p on p.id = s.provider_id where s.id = $1`,
+    [id],
+  )
+  return space ?? null
+}
 
 export async function findActiveSpace(sql: Sql): Promise<EmbeddingSpace | null> {
   const [space] = await sql.query<EmbeddingSpace>(
-    `select ${spaceColumns} from embedding_space where state = 'ACTIVE'`,
+    `select ${spaceColumns} from embedding_space s where s.state = 'ACTIVE'`,
   )
   return space ?? null
 }
@@ -86,36 +137,94 @@ async function createActiveSpace(
   precision: VectorPrecision | null,
 ): Promise<EmbeddingSpace> {
   const dimensions = await provider.dimensions()
-  if (precision !== null) requirePossible(precision, dimensions)
   return database.transaction(async (transaction) => {
     // Processes that start together on a new database must agree on one space.
-    await transaction.query('select pg_advisory_xact_lock($1)', [spaceLock])
+    await lockSpaces(transaction)
     const other = await findActiveSpace(transaction)
     if (other) return other
-    const [space] = await transaction.query<EmbeddingSpace>(
-      `insert into embedding_space (provider, model, dimensions, state, precision, meaning_share, meaning_share_long, duplicate)
-       values ($1, $2, $3, 'ACTIVE', $4, $5, $6, $7) returning ${spaceColumns}`,
-      [
-        provider.type.toUpperCase(),
-        provider.model,
-        dimensions,
-        precision ?? (dimensions <= maxFullDimensions ? 'FULL' : 'HALF'),
-        provider.calibration.meaningShare,
-        provider.calibration.meaningShareLong,
-        provider.calibration.duplicate,
-      ],
-    )
-    if (!space) throw new Error('insert into embedding_space returned no row')
-    await createPartition(transaction, space)
-    return space
+    const id = await newSpaceId(transaction)
+    await createPartition(transaction, id)
+    return insertSpace(transaction, {
+      id,
+      provider,
+      providerId: null,
+      dimensions,
+      hasChosenDimensions: false,
+      state: 'ACTIVE',
+      precision,
+    })
   })
 }
 
-async function createPartition(transaction: Transaction, space: EmbeddingSpace): Promise<void> {
-  const partition = partitionName(space)
-  await transaction.query(`create table ${partition} partition of embedding for values in (${space.id})`)
+/** What a new space is. */
+export interface NewSpace {
+  /** See newSpaceId; its partition must be there. */
+  id: number
+  /** Says type, model and calibration. */
+  provider: Pick<EmbeddingProvider, 'type' | 'model' | 'calibration'>
+  providerId: string | null
+  dimensions: number
+  hasChosenDimensions: boolean
+  state: 'BUILDING' | 'ACTIVE'
+  /** Null: FULL where that is possible. */
+  precision: VectorPrecision | null
+}
+
+/** For the transaction, what withSpaceLock is for longer. */
+export async function lockSpaces(transaction: Transaction): Promise<void> {
+  await transaction.query('select pg_advisory_xact_lock($1)', [spaceLock])
+}
+
+/** The number of a space that is to be made: its partition has to be there before it. */
+export async function newSpaceId(sql: Sql): Promise<number> {
+  const [row] = await sql.query<{ id: number }>(
+    `select nextval(pg_get_serial_sequence('embedding_space', 'id'))::int as id`,
+  )
+  if (!row) throw new Error('embedding_space gave no number')
+  return row.id
+}
+
+/** @throws SetupError if the precision is not possible */
+export async function insertSpace(transaction: Transaction, space: NewSpace): Promise<EmbeddingSpace> {
+  const { provider, dimensions, precision } = space
+  if (precision !== null) requirePossible(precision, dimensions)
+  const [row] = await transaction.query<EmbeddingSpace>(
+    `insert into embedding_space as s (id, provider, provider_id, model, dimensions, has_chosen_dimensions, state,
+       precision, meaning_share, meaning_share_long, duplicate, activated_at)
+     overriding system value
+     values ($1, $2, $3, $4, $5, $6, $7::space_state, $8, $9, $10, $11,
+       case when $7::space_state = 'ACTIVE' then now() end)
+     returning ${spaceColumns}`,
+    [
+      space.id,
+      provider.type.toUpperCase(),
+      space.providerId,
+      provider.model,
+      dimensions,
+      space.hasChosenDimensions,
+      space.state,
+      precision ?? (dimensions <= maxFullDimensions ? 'FULL' : 'HALF'),
+      provider.calibration.meaningShare,
+      provider.calibration.meaningShareLong,
+      provider.calibration.duplicate,
+    ],
+  )
+  if (!row) throw new Error('insert into embedding_space returned no row')
+  return row
+}
+
+/**
+ * Makes the partition of a space that is not there yet. Attached instead of made as a part of the whole, which would
+ * need `embedding` for itself: every write that comes would wait for every statement that is under way.
+ */
+export async function createPartition(transaction: Transaction, spaceId: number): Promise<void> {
+  const partition = partitionName({ id: spaceId })
+  await transaction.query(
+    `create table ${partition} (like embedding including defaults including constraints including indexes)`,
+  )
   // Out-of-line storage makes an exact scan fetch each vector separately: three times slower.
   await transaction.query(`alter table ${partition} alter column vector set storage plain`)
+  await transaction.query(`alter table embedding attach partition ${partition} for values in (${spaceId})`)
 }
 
 async function requireTriggers(sql: Sql): Promise<void> {
@@ -133,18 +242,37 @@ async function requireTriggers(sql: Sql): Promise<void> {
   }
 }
 
-function requireSameModel(space: EmbeddingSpace, provider: EmbeddingProvider): void {
-  const isSameModel = space.provider === provider.type.toUpperCase() && space.model === provider.model
-  const dimensions = provider.knownDimensions
+/** Whether a provider embeds as a space was embedded, as far as it says so without being asked. */
+export function isSameModel(space: EmbeddingSpace, provider: EmbeddingProvider): boolean {
+  const { type, model, knownDimensions } = provider
   // Unknown dimensions are not asked for: a provider that is down must not keep a search by words from working. The
   // pipeline refuses vectors of another length.
-  if (isSameModel && (dimensions === null || dimensions === space.dimensions)) return
+  const isSameLength = knownDimensions === null || knownDimensions === space.dimensions
+  return space.provider === type.toUpperCase() && space.model === model && isSameLength
+}
+
+function requireSameModel(space: EmbeddingSpace, provider: EmbeddingProvider): void {
+  if (isSameModel(space, provider)) return
+  const dimensions = provider.knownDimensions
   const configured = `${provider.type}/${provider.model}${dimensions ? ` with ${dimensions} dimensions` : ''}`
   throw new SetupError(
-    `This database was embedded by ${space.provider.toLowerCase()}/${space.model} with ${space.dimensions} dimensions, ` +
-      `but the configuration asks for ${configured}. Vectors of two models cannot be compared. ` +
-      'Set QUARRY_EMBEDDING_PROVIDER and its model back, or use another database or QUARRY_DATA_DIR.',
+    `This database was embedded by ${nameOfSpace(space)}, but the configuration asks for ${configured}. ` +
+      'Vectors of two models cannot be compared. Set QUARRY_EMBEDDING_PROVIDER and its model back; to move what is ' +
+      'embedded to another model while searches go on, add that as a provider (createProvider) and start a migration ' +
+      '(startEmbeddingMigration, see docs/migration.md). Or use another database or QUARRY_DATA_DIR.',
   )
+}
+
+/** Holds the lock of all spaces while `work` lasts; whoever else makes or drops one waits. */
+export async function withSpaceLock<Result>(
+  database: Database,
+  work: (session: Sql) => Promise<Result>,
+): Promise<Result> {
+  return database.session(spaceLockLimitMs, async (session) => {
+    // The embedded engine lends its one session to one at a time.
+    if (database.engine === 'postgres') await session.query('select pg_advisory_lock($1)', [spaceLock])
+    return work(session)
+  })
 }
 
 /**

@@ -75,7 +75,9 @@ const usualParameters: HnswParameters = { m: 16, efConstruction: 64 }
 /** The spaces that are filled or used. */
 export async function readCaredSpaces(sql: Sql): Promise<CaredSpace[]> {
   return sql.query<CaredSpace>(
-    `select id, provider, model, dimensions, state, precision, next_precision as "nextPrecision"
+    `select id, provider, provider_id as "providerId", model, dimensions, state, precision,
+       meaning_share as "meaningShare", meaning_share_long as "meaningShareLong", duplicate,
+       next_precision as "nextPrecision"
      from embedding_space where state in ('BUILDING', 'ACTIVE') order by id desc`,
   )
 }
@@ -111,12 +113,18 @@ export async function readVectorIndexes(sql: Sql, spaces: readonly CaredSpace[])
          as p(space_id, kind, name, partition, place)
      ), counted as (
        select space_id, kind, coalesce(sum(n) filter (where status in ('READY', 'STALE')), 0)::float8 as rows,
-         coalesce(sum(n) filter (where status in ('PENDING', 'STALE')), 0)::float8 as owed
+         coalesce(sum(n) filter (where status in ('PENDING', 'STALE')), 0)::float8 as owed,
+         coalesce(sum(n) filter (where status <> 'PENDING'), 0)::float8 as ended
        from embedding_count group by 1, 2
+     ), coming as (
+       -- Of a space that is being made: as many as are in the active one, though their rows may not be made yet.
+       select s.id as space_id, a.kind, a.rows as n from embedding_space s
+       join embedding_space active on active.state = 'ACTIVE' join counted a on a.space_id = active.id
+       where s.state = 'BUILDING' and s.activated_at is null
      )
      select p.space_id as "spaceId", p.kind, p.name, present.stored as present, next.stored as next,
        to_regclass(p.name || '_old') is not null as "isOldThere",
-       coalesce(n.rows, 0) as rows, coalesce(n.owed, 0) as owed,
+       coalesce(n.rows, 0) as rows, greatest(coalesce(n.owed, 0), coalesce(coming.n - n.ended, coming.n, 0)) as owed,
        coalesce(s.n_dead_tup, 0)::float8 as "deadRows",
        (select coalesce(b.blocks_done::float8 / nullif(b.blocks_total, 0), 0) from pg_stat_progress_create_index b
         where b.index_relid in (present.oid, next.oid) limit 1) as progress,
@@ -129,6 +137,7 @@ export async function readVectorIndexes(sql: Sql, spaces: readonly CaredSpace[])
      ${storedIndex('present', 'p.name')}
      ${storedIndex('next', `p.name || '_next'`)}
      left join counted n using (space_id, kind)
+     left join coming using (space_id, kind)
      left join pg_stat_user_tables s on s.relid = to_regclass(p.partition)
      left join vector_index v using (space_id, kind)
      order by p.place`,

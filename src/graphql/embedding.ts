@@ -6,10 +6,12 @@ import {
   type EmbeddingSpace,
   type EntityKind,
   entityKinds,
+  readSpaces,
   type VectorPrecision,
 } from '../embedding/spaces.ts'
 import { InvalidInputError, NotFoundError } from '../errors.ts'
 import { enqueueJob } from '../jobs/queue.ts'
+import { readProvider } from '../providers/records.ts'
 import { builder, readGlobalId, readSeq } from './builder.ts'
 import type { Context } from './context.ts'
 import { requireCount } from './input.ts'
@@ -83,14 +85,17 @@ builder.node(EmbeddingSpaceNode, {
   isTypeOf: (value) =>
     typeof value === 'object' && value !== null && 'dimensions' in value && 'state' in value,
   loadMany: async (ids, context) => {
-    const spaces = await readSpaces(context)
+    const spaces = await readSpaces(context.database)
     return ids.map((id) => spaces.find((space) => String(space.id) === id) ?? null)
   },
   fields: (t) => ({
     provider: t.field({
       type: ProviderNode,
       description: 'Who makes the vectors.',
-      resolve: () => environmentProviders.EMBEDDING,
+      resolve: ({ providerId }, _args, { database, loaders }) =>
+        providerId === null
+          ? environmentProviders.EMBEDDING
+          : loaders.once(`provider ${providerId}`, () => readProvider(database, providerId)),
     }),
     model: t.exposeString('model', { description: 'The embedding model, as the provider names it.' }),
     dimensions: t.exposeInt('dimensions', { description: 'Length of the vectors.' }),
@@ -124,13 +129,9 @@ builder.queryField('embeddingSpaces', (t) =>
   t.field({
     type: [EmbeddingSpaceNode],
     description: 'All embedding spaces, newest first.',
-    resolve: (_root, _args, context) => readSpaces(context),
+    resolve: (_root, _args, { database }) => readSpaces(database),
   }),
 )
-
-function readSpaces({ database }: Context): Promise<EmbeddingSpace[]> {
-  return database.prisma.embeddingSpace.findMany({ orderBy: { id: 'desc' } })
-}
 
 const EmbeddingProgress = builder.objectRef<Progress>('EmbeddingProgress').implement({
   description: 'How far embedding is, at one moment.',
@@ -182,9 +183,14 @@ builder.subscriptionField('embeddingProgress', (t) =>
       afterSeq: t.arg.string({
         description: 'The last number that was seen: the first snapshot is sent only if there is news since.',
       }),
+      spaceId: t.arg.id({ description: 'Of which embedding space; of whichever is active unless given.' }),
     },
-    subscribe: (_root, { kinds, afterSeq }, { progress }) =>
-      followProgress(progress, kinds ?? entityKinds, afterSeq == null ? null : BigInt(readSeq(afterSeq))),
+    subscribe: async (_root, { kinds, afterSeq, spaceId }, { progress }) =>
+      followProgress(
+        progress(spaceId == null ? null : Number(readGlobalId(spaceId, 'EmbeddingSpace').id)),
+        kinds ?? entityKinds,
+        afterSeq == null ? null : BigInt(readSeq(afterSeq)),
+      ),
     resolve: (progress) => progress,
   }),
 )

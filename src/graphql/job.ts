@@ -5,10 +5,9 @@ import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
 import { cancelJob, retryJob } from '../jobs/control.ts'
 import type { JobEvent as FollowedEvent, JobEvents } from '../jobs/follow.ts'
 import { builder, readGlobalId, readSeq } from './builder.ts'
-import type { Context } from './context.ts'
+import { type Context, createView, type View } from './context.ts'
 import { toQueryError } from './errors.ts'
 import { iterate } from './iterate.ts'
-import { createLoaders, type Loaders } from './loaders.ts'
 import { selectionName } from './selection.ts'
 
 export const JobKindEnum = builder.enumType('JobKind', {
@@ -239,7 +238,7 @@ builder.subscriptionField('jobEvents', (t) =>
     },
     resolve: ({ event, version }, _args, context) => {
       // Those of the operation would show the job as it was at the first event.
-      context.loaders = loadersOf(version, context)
+      Object.assign(context, viewOf(version, context))
       return event
     },
   }),
@@ -276,10 +275,10 @@ async function followJob(
 }
 
 /** What is read beside events is read once for all who follow, however many they are. */
-const loadersOfVersion = new WeakMap<object, Loaders>()
+const viewOfVersion = new WeakMap<object, View>()
 
-function loadersOf(version: object, { database, space, search }: Context): Loaders {
-  const known = loadersOfVersion.get(version) ?? createLoaders(database, space, search)
-  loadersOfVersion.set(version, known)
+function viewOf(version: object, context: Context): View {
+  const known = viewOfVersion.get(version) ?? createView(context)
+  viewOfVersion.set(version, known)
   return known
 }

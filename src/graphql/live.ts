@@ -5,11 +5,11 @@ import { type Chunk, type Feed, FeedGapError, keptRows } from '../db/feed.ts'
 import { InvalidInputError, NotFoundError } from '../errors.ts'
 import { AtomNode } from './atom.ts'
 import { builder, readGlobalId } from './builder.ts'
-import type { Context } from './context.ts'
+import { type Context, createView, type View } from './context.ts'
 import { toQueryError } from './errors.ts'
 import { iterate } from './iterate.ts'
 import { JobKindEnum, JobNode } from './job.ts'
-import { createLoaders, type Loader, type Loaders } from './loaders.ts'
+import type { Loader, Loaders } from './loaders.ts'
 import { MessageNode } from './message.ts'
 import { selectionName } from './selection.ts'
 
@@ -18,8 +18,8 @@ import { selectionName } from './selection.ts'
  * the same, however many they are.
  */
 
-/** What is sent: a row, with the loaders for what belongs to it; or why nothing more is. */
-type Told<Row> = { row: Row; loaders: Loaders } | GraphQLError
+/** What is sent: a row, with what is read to it; or why nothing more is. */
+type Told<Row> = { row: Row; view: View } | GraphQLError
 
 type Selection = ReturnType<typeof queryFromInfo>
 
@@ -45,7 +45,7 @@ async function follow<Row extends { id: string }>(
   const name = `${groups} ${selectionName(selection)}`
   const bell = createBell()
   const follower = await feed.follow(bell.ring)
-  let waiting: { row: Row; loaders: Loaders }[] = []
+  let waiting: { row: Row; view: View }[] = []
   let isOver = false
 
   const readChunk = (chunk: Chunk) =>
@@ -54,8 +54,9 @@ async function follow<Row extends { id: string }>(
       if (ids.length === 0) return []
       const found = new Map((await read(selection, ids)).map((row) => [row.id, row]))
       const rows = ids.flatMap((id) => found.get(id) ?? [])
-      const loaders = together(createLoaders(context.database, context.space, context.search), rows)
-      return rows.map((row) => ({ row, loaders }))
+      const view = createView(context)
+      const told = { ...view, loaders: together(view.loaders, rows) }
+      return rows.map((row) => ({ row, view: told }))
     })
 
   return iterate<Told<Row>>(async (signal) => {
@@ -82,8 +83,8 @@ async function follow<Row extends { id: string }>(
 /** The row, or the error that ends the subscription: sent like this it reaches the client by every protocol. */
 function tell<Row>(told: Told<Row>, context: Context): Row {
   if (told instanceof GraphQLError) throw told
-  // Those of the operation would keep what they have read for as long as it is subscribed.
-  context.loaders = told.loaders
+  // That of the operation would keep what it has read, and its space, for as long as it is subscribed.
+  Object.assign(context, told.view)
   return told.row
 }
 

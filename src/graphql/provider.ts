@@ -2,6 +2,7 @@ import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
 import { wakeWaitingJobs } from '../jobs/control.ts'
 import { createChatModel } from '../providers/chat/create.ts'
 import { createEmbeddingProvider } from '../providers/create.ts'
+import type { ProviderType } from '../providers/provider.ts'
 import type { ProviderStatusRow } from '../providers/read-status.ts'
 import {
   type ProviderFields,
@@ -72,14 +73,16 @@ function settingsOf(provider: Provider, context: Context): Settings {
   const { space, extractor } = context
   const isEmbedding = provider.purpose === 'EMBEDDING'
   const config = isEmbedding ? context.provider : extractor
-  const type = isEmbedding ? space.provider : extractor.type === 'openai' ? 'OPENAI' : 'OLLAMA'
+  const type = config.type.toUpperCase() as Uppercase<ProviderType>
+  // Of some models only an answer says it.
+  const answered = space.providerId === null ? space.dimensions : null
   return {
     name: `${type.toLowerCase()} (environment${isEmbedding ? '' : ', extraction'})`,
     type,
     baseUrl: 'baseUrl' in config ? config.baseUrl : null,
     hasApiKey: config.type === 'openai' && config.apiKey !== '',
-    embeddingModel: isEmbedding ? space.model : null,
-    embeddingDimensions: isEmbedding ? space.dimensions : null,
+    embeddingModel: isEmbedding ? context.provider.model : null,
+    embeddingDimensions: isEmbedding ? (context.provider.knownDimensions ?? answered) : null,
     extractionModel: isEmbedding || extractor.type === 'local' ? null : extractor.model,
     requestsPerMinute: null,
     tokensPerMinute: null,

@@ -16,12 +16,18 @@ export interface QueryVectors {
   get(query: string): Promise<Buffer | null>
 }
 
-export function createQueryVectors(provider: EmbeddingProvider, space: EmbeddingSpace): QueryVectors {
+/** @param embeds whose `provider` may become another one that embeds in the same space */
+export function createQueryVectors(embeds: {
+  readonly provider: EmbeddingProvider
+  readonly space: EmbeddingSpace
+}): QueryVectors {
+  const { space } = embeds
   const cache = new LRUCache<string, { bytes: Buffer | null }>({ max: maxCached })
   // Equal queries that come at once share one request.
   const underWay = new Map<string, Promise<Buffer | null>>()
 
   async function embed(query: string): Promise<Buffer | null> {
+    const { provider } = embeds
     const parts = splitText(query, provider.limits.maxTokensPerText, (part) => provider.countTokens(part))
     const vectors: (Float32Array | null)[] = []
     for (let from = 0; from < parts.length; from += provider.limits.maxTextsPerRequest) {

@@ -52,10 +52,11 @@ const openStates = ['QUEUED', 'RUNNING'] as const
 export function registerDatabaseGauges(options: {
   registry: Registry
   database: Database
-  spaceId: number
+  /** The space that searches use now. */
+  activeSpace(): { id: number }
   log: Logger
 }): void {
-  const { registry, database, spaceId, log } = options
+  const { registry, database, activeSpace, log } = options
   let isUp = true
   let ended: { at: number; counts: JobCount[] } = { at: Number.NEGATIVE_INFINITY, counts: [] }
 
@@ -66,6 +67,7 @@ export function registerDatabaseGauges(options: {
     if (performance.now() - ended.at >= keepEndedMs) {
       ended = { counts: await countEndedJobs(database), at: performance.now() }
     }
+    const { id: spaceId } = activeSpace()
     const { coverage, at } = await readCoverage(database, spaceId)
     const owed = coverage.reduce((sum, { pending, stale }) => sum + pending + stale, 0)
     return {

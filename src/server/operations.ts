@@ -26,8 +26,8 @@ export interface Operations {
 
 export interface OperationsOptions {
   database: Database
-  /** The space that this process works for. */
-  space: { id: number }
+  /** The space that searches of this process use now. */
+  activeSpace(): { id: number }
   /** This process, as it is entered among those that work on the database. */
   process: { id: string }
   metrics: Metrics
@@ -60,14 +60,14 @@ const databaseLimitMs = 2_000
 const deadAfterSeconds = 30
 
 export function createOperations(options: OperationsOptions): Operations {
-  const { database, space, metrics, checks, log } = options
+  const { database, activeSpace, metrics, checks, log } = options
   let isStopping = false
   let wasReady: boolean | null = null
-  registerDatabaseGauges({ registry: metrics.registry, database, spaceId: space.id, log })
+  registerDatabaseGauges({ registry: metrics.registry, database, activeSpace, log })
 
   const readDatabase = createSharedRead(
     async () => ({
-      spaceState: await readSpaceState(database, space.id),
+      spaceState: await readSpaceState(database, activeSpace().id),
       heartbeatAge: await readHeartbeatAge(database, options.process.id),
       providers: await readProviderStatus(database, ['EMBEDDING', 'EXTRACTION']),
     }),
@@ -166,10 +166,11 @@ export const pathOf = ({ url = '' }: IncomingMessage): string => url.split('?', 
 const unknown = 'Unknown: the database does not answer'
 
 function wrongSpace(state: string | null): string | null {
-  if (state === 'ACTIVE') return null
+  // BUILDING: searches are just changing over; it stays in step, and what is found in it is right.
+  if (state === 'ACTIVE' || state === 'BUILDING') return null
   return state === null
     ? 'The embedding space of this process is gone; start it again'
-    : `The embedding space of this process is ${state}, not ACTIVE; start it again`
+    : `The embedding space of this process is ${state}; start it again`
 }
 
 function wrongHeartbeat(ageSeconds: number | null): string | null {

@@ -2,7 +2,8 @@ import { pino } from 'pino'
 import { expect } from 'vitest'
 import { parseConfig } from '../../src/config.ts'
 import { type Database, openDatabase } from '../../src/db/database.ts'
-import { createProgressFeed } from '../../src/embedding/progress.ts'
+import { createProgressFeeds } from '../../src/embedding/progress.ts'
+import { createSearchSample } from '../../src/embedding/search-sample.ts'
 import { ensureActiveSpace } from '../../src/embedding/spaces.ts'
 import { createExtractors } from '../../src/extraction/extractors.ts'
 import { createNews } from '../../src/graphql/news.ts'
@@ -80,11 +81,12 @@ export async function startTestServer(
   const config = parseConfig({ PORT: '0', ...providerEnv(providerServer), ...options.env })
   const provider = createEmbeddingProvider(config.embedding)
   const space = await ensureActiveSpace(database, provider, log)
+  const embeds = { provider, space }
   const process = await enterProcess(database, 'server', log)
   const metrics = createMetrics()
   const operations = createOperations({
     database,
-    space,
+    activeSpace: () => space,
     process,
     metrics,
     checks: options.checks ?? {},
@@ -92,8 +94,12 @@ export async function startTestServer(
     log,
   })
   const usage = await startUsageLedger(opened, log)
-  const queries = accountEmbeddings(provider, usage.account(provider, 'QUERY'))
-  const search = createSearch(database, space, createQueryVectors(queries, space))
+  const live = {
+    active: () => embeds,
+    all: () => [embeds],
+    use: <Result>(_: unknown, work: () => Promise<Result>) => work(),
+  }
+  const search = createSearch(database, space, createQueryVectors({ ...embeds, provider: accountEmbeddings(provider, usage.account(provider, 'QUERY')) }))
   const providers = createProviders({
     database,
     keys: createKeyRing(config.providers.encryptionKeys),
@@ -102,20 +108,23 @@ export async function startTestServer(
   })
   const { extractor, rules } = config.extraction
   const extractors = createExtractors({ database, providers, environment: extractor, usage, log })
-  const progress = createProgressFeed(database, space, log)
+  const progress = createProgressFeeds(database, () => space, log)
+  const { knownDimensions, model } = provider
   const server = await startApiServer({
     config: config.server,
     services: {
       database,
-      space,
-      provider: config.embedding,
+      spaces: { ...live, refresh: async () => {} },
+      sample: createSearchSample(false),
+      openEnvironment: () => createEmbeddingProvider(config.embedding),
+      provider: { ...config.embedding, knownDimensions, model },
       extractor,
       providers,
       usage,
       extractors,
       extraction: rules,
       scoring: config.scoring,
-      search,
+      searches: { now: () => search },
       progress,
       news: createNews(database, log),
       metrics,

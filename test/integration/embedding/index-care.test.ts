@@ -74,11 +74,20 @@ async function start(): Promise<EmbeddingSpace> {
   }
 }
 
+const spacesOf = (one: EmbeddingSpace) => ({ active: () => ({ space: one }), all: () => [{ space: one }] })
+
 /** Looks once, as index care does in an app every few seconds. */
 async function look(given: Partial<CareRules> = {}, on = database): Promise<void> {
-  const sample = createSearchSample()
+  const sample = createSearchSample(false)
   const log = createLogger('silent')
-  const options = { database: on, space, sample, limits: usualBuildLimits, metrics: createMetrics(), log }
+  const options = {
+    database: on,
+    spaces: spacesOf(space),
+    sample,
+    limits: usualBuildLimits,
+    metrics: createMetrics(),
+    log,
+  }
   const care = await createIndexCare({ ...options, rules: { ...rules, ...given } }, stopping.signal)
   await care.look()
 }
@@ -323,14 +332,15 @@ describe('recall', () => {
 
   test('is measured with searches where there are enough, of which the newest are kept', async () => {
     await fill(500)
-    const sample = createSearchSample()
-    const queries = sample.of({
-      get: async (query) => vectorBytes(Float32Array.from(hashVector(query, dimensions))),
-    })
+    const sample = createSearchSample(false)
+    const queries = sample.of(
+      { get: async (query: string) => vectorBytes(Float32Array.from(hashVector(query, dimensions))) },
+      space,
+    )
     const care = await createIndexCare(
       {
         database,
-        space,
+        spaces: spacesOf(space),
         sample,
         limits: usualBuildLimits,
         metrics: createMetrics(),

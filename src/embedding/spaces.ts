@@ -257,9 +257,10 @@ function requireSameModel(space: EmbeddingSpace, provider: EmbeddingProvider): v
   const configured = `${provider.type}/${provider.model}${dimensions ? ` with ${dimensions} dimensions` : ''}`
   throw new SetupError(
     `This database was embedded by ${nameOfSpace(space)}, but the configuration asks for ${configured}. ` +
-      'Vectors of two models cannot be compared. Set QUARRY_EMBEDDING_PROVIDER and its model back; to move what is ' +
-      'embedded to another model while searches go on, add that as a provider (createProvider) and start a migration ' +
-      '(startEmbeddingMigration, see docs/migration.md). Or use another database or QUARRY_DATA_DIR.',
+      'Vectors of two models cannot be compared. ' +
+      'Set QUARRY_EMBEDDING_PROVIDER and its model back, or use another database or QUARRY_DATA_DIR. To move what is ' +
+      'embedded to another model while searches go on, start with the model of before, add the other as a provider ' +
+      '(createProvider) and start a migration (startEmbeddingMigration); see docs/migration.md.',
   )
 }
 

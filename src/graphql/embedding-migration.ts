@@ -36,6 +36,8 @@ import { environmentProviders } from './provider.ts'
 
 const maxSaved = 100
 const maxJudgements = 100
+/** Of queries: 200 recent ones, and what people have saved. */
+const maxShown = 1000
 
 const spaceIdOf = (globalId: string) => Number(readGlobalId(globalId, 'EmbeddingSpace').id)
 
@@ -57,7 +59,7 @@ const GateConditionName = builder.enumType('GateConditionName', {
     },
     EMPTY_ANSWERS: { description: 'No larger share of the answers is empty than in the active space.' },
     NDCG: {
-      description: `nDCG@10 of the judged queries is at most ${mostNdcgLoss} below that of the active space. Only where queries are judged.`,
+      description: `The first ten of the judged queries are as good as in the active space: their nDCG is at most ${mostNdcgLoss} below. Only where queries are judged.`,
     },
   } satisfies Record<(typeof gateConditions)[number], { description: string }>,
 })
@@ -82,7 +84,7 @@ const Comparison = builder.objectRef<SpaceComparison>('SpaceComparison').impleme
     }),
     queries: t.exposeInt('queries', { description: 'Queries that were asked in both.' }),
     judgedQueries: t.exposeInt('judgedQueries', { description: 'Those of which right answers are known.' }),
-    overlapAt10: t.exposeFloat('overlap', {
+    overlap: t.exposeFloat('overlap', {
       nullable: true,
       description:
         'Share of the first ten that both have, 0..1, on average. Two good models differ, so this is for information. Null without queries.',
@@ -100,11 +102,13 @@ const Comparison = builder.objectRef<SpaceComparison>('SpaceComparison').impleme
     }),
     ndcgActive: t.exposeFloat('ndcgActive', {
       nullable: true,
-      description: 'nDCG@10 of the judged queries in the active space, 0..1. Null where none is judged.',
+      description:
+        'How good the first ten of the judged queries are in the active space: nDCG, 0..1. Null where none is judged.',
     }),
     ndcgCompared: t.exposeFloat('ndcgCompared', {
       nullable: true,
-      description: 'nDCG@10 of the judged queries in this space, 0..1. Null where none is judged.',
+      description:
+        'How good the first ten of the judged queries are in this space: nDCG, 0..1. Null where none is judged.',
     }),
   }),
 })
@@ -309,7 +313,7 @@ builder.mutationField('compareEmbeddingSpaces', (t) =>
     description:
       'Asks the saved queries and the newest searches, 100 at most, in a space and in the active one, and stores how the answers compare.',
     args: { input: t.arg({ type: CompareInput, required: true, description: 'Which space.' }) },
-    errors: { types: [NotFoundError, ConflictError, ProviderError] },
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError, ProviderError] },
     resolve: async (_root, { input }, context) => {
       const spaceId = spaceIdOf(input.spaceId)
       await compareSpaces(context, spaceId)
@@ -339,7 +343,7 @@ builder.mutationField('activateEmbeddingSpace', (t) =>
     description:
       'Searches change over to a space, in one transaction; the one before stays in step until it is retired, and activating it again is the way back. Refused while a condition of its `gate` is not met, unless forced; one that was not compared yet is compared first.',
     args: { input: t.arg({ type: ActivateInput, required: true, description: 'Which space.' }) },
-    errors: { types: [NotFoundError, ConflictError, ProviderError] },
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError, ProviderError] },
     resolve: async (_root, { input }, context) => {
       const spaceId = spaceIdOf(input.spaceId)
       await changeOver(context, spaceId, input.force ?? false)
@@ -366,7 +370,7 @@ builder.mutationField('retireEmbeddingSpace', (t) =>
     description:
       'Gives up an embedding space that is not the active one: what fills it is cancelled, and its vectors are dropped. There is no way back to it.',
     args: { input: t.arg({ type: RetireInput, required: true, description: 'Which space.' }) },
-    errors: { types: [NotFoundError, ConflictError] },
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError] },
     resolve: async (_root, { input }, context) => {
       const spaceId = spaceIdOf(input.spaceId)
       await context.database.transaction((transaction) => retireSpace(transaction, spaceId))
@@ -379,7 +383,7 @@ builder.mutationField('retireEmbeddingSpace', (t) =>
 const JudgementInput = builder.inputType('JudgementInput', {
   description: 'A right answer to a query.',
   fields: (t) => ({
-    id: t.id({ required: true, description: 'A message, atom or topic.' }),
+    answerId: t.id({ required: true, description: 'A message, atom or topic.' }),
     grade: t.int({
       defaultValue: 1,
       description: 'How good an answer it is, 1..3: 1 helps, 2 answers, 3 is the best.',
@@ -415,7 +419,7 @@ const SaveInput = builder.inputType('SaveSearchQueriesInput', {
 const JudgementObject = builder.objectRef<Judgement>('Judgement').implement({
   description: 'A right answer to a query.',
   fields: (t) => ({
-    id: t.globalID({
+    answerId: t.globalID({
       description: 'Global id of the message, atom or topic.',
       resolve: ({ kind, ownerId }) => ({ type: typeOfKind[kind], id: ownerId }),
     }),
@@ -441,10 +445,8 @@ const SampleQueryObject = builder.objectRef<SampleQuery>('SampleQuery').implemen
 builder.queryField('searchQueries', (t) =>
   t.field({
     type: [SampleQueryObject],
-    description: 'The queries that embedding spaces are compared with, saved ones first, then the newest.',
-    args: { first: t.arg.int({ defaultValue: 100, description: 'How many, 1..1000.' }) },
-    resolve: (_root, { first }, { database }) =>
-      readSampleQueries(database, Math.min(1000, Math.max(1, first ?? 100))),
+    description: `The queries that embedding spaces are compared with, saved ones first, then the newest; at most ${maxShown}.`,
+    resolve: (_root, _args, { database }) => readSampleQueries(database, maxShown),
   }),
 )
 
@@ -457,7 +459,7 @@ const kindOfType: Record<string, EntityKind> = { Message: 'MESSAGE', Atom: 'ATOM
 const typeOfKind: Record<EntityKind, string> = { MESSAGE: 'Message', ATOM: 'Atom', TOPIC: 'Topic' }
 
 function readJudgement(input: typeof JudgementInput.$inferInput, path: readonly string[]): Judgement {
-  const { typename, id } = readGlobalId(input.id)
+  const { typename, id } = readGlobalId(input.answerId)
   const kind = kindOfType[typename]
   const grade = input.grade ?? 1
   if (!kind)
@@ -484,7 +486,7 @@ builder.mutationField('saveSearchQueries', (t) =>
         requireText(query, [...path, 'query'], maxQueryLength)
         requireCount(judgements?.length ?? 0, [...path, 'judgements'], 0, maxJudgements)
         const read = (judgements ?? []).map((each, at) =>
-          readJudgement(each, [...path, 'judgements', String(at), 'id']),
+          readJudgement(each, [...path, 'judgements', String(at), 'answerId']),
         )
         return { query, judgements: [...new Map(read.map((each) => [each.ownerId, each])).values()] }
       })

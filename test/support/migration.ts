@@ -56,7 +56,7 @@ const SpacesDocument = graphql(`
       gate { name isMet text }
       job { id state error waitingUntil }
       comparison {
-        queries judgedQueries overlapAt10 rankCorrelation emptyActive emptyCompared ndcgActive ndcgCompared
+        queries judgedQueries overlap rankCorrelation emptyActive emptyCompared ndcgActive ndcgCompared
       }
     }
   }

@@ -7,6 +7,7 @@ describe('with nothing set', () => {
     expect(parseConfig({})).toEqual({
       database: { kind: 'embedded', dataDir: '.quarry' },
       embedding: { type: 'local' },
+      keepsQueries: true,
       providers: { encryptionKeys: [], network: 'loopback' },
       scoring: {
         weights: { content: 0.4, author: 0.2, recency: 0.2, topic: 0.2 },

@@ -49,6 +49,7 @@ describe('at the start', () => {
     expect(space).toEqual({
       id: 1,
       provider: 'OPENAI',
+      providerId: null,
       model: 'text-embedding-3-small',
       dimensions: 64,
       state: 'ACTIVE',

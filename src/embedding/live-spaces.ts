@@ -133,7 +133,7 @@ export async function followSpaces(options: LiveSpacesOptions): Promise<LiveSpac
         ...options,
         space: one.space,
         provider: one.provider,
-        status: createSpaceStatus(database, one.space, log),
+        status: createSpaceStatus(database, record, log),
       })
     } else if (!record.isFilled) await endPipeline(one)
   }
@@ -145,7 +145,7 @@ export async function followSpaces(options: LiveSpacesOptions): Promise<LiveSpac
     if (one.error === failed.message) return
     one.error = failed.message
     log.error({ space: record.id, error: failed.message }, 'Nobody embeds a space in this process')
-    await createSpaceStatus(database, one.space, log).failed(failed, lookAgainMs)
+    await createSpaceStatus(database, record, log).failed(failed, lookAgainMs)
   }
 
   function replace(client: EmbeddingProvider): void {

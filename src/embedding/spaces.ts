@@ -102,11 +102,14 @@ export interface SpaceRecord extends EmbeddingSpace {
   jobId: string | null
   /** Goes up with each change of its provider; null for the environment's. */
   providerVersion: number | null
+  /** Goes up with each change of its address, models or key; null for the environment's. */
+  connectionVersion: number | null
 }
 
 const recordColumns = `${spaceColumns}, s.has_chosen_dimensions as "hasChosenDimensions", s.is_filled as "isFilled",
   s.created_at as "createdAt", s.activated_at as "activatedAt", s.retired_at as "retiredAt",
-  s.dropped_at as "droppedAt", s.job_id as "jobId", p.version as "providerVersion"`
+  s.dropped_at as "droppedAt", s.job_id as "jobId", p.version as "providerVersion",
+  p.connection_version as "connectionVersion"`
 
 /** All spaces, also the retired, newest first. */
 export async function readSpaces(sql: Sql): Promise<SpaceRecord[]> {

@@ -11,7 +11,6 @@ import {
 } from '../embedding/spaces.ts'
 import { InvalidInputError, NotFoundError } from '../errors.ts'
 import { enqueueJob } from '../jobs/queue.ts'
-import { readProvider } from '../providers/records.ts'
 import { builder, readGlobalId, readSeq } from './builder.ts'
 import type { Context } from './context.ts'
 import { requireCount } from './input.ts'
@@ -92,10 +91,12 @@ builder.node(EmbeddingSpaceNode, {
     provider: t.field({
       type: ProviderNode,
       description: 'Who makes the vectors.',
-      resolve: ({ providerId }, _args, { database, loaders }) =>
-        providerId === null
-          ? environmentProviders.EMBEDDING
-          : loaders.once(`provider ${providerId}`, () => readProvider(database, providerId)),
+      resolve: async ({ providerId }, _args, { loaders }) => {
+        if (providerId === null) return environmentProviders.EMBEDDING
+        const row = await loaders.provider.load(providerId)
+        if (!row) throw new Error(`provider ${providerId} of an embedding space is gone`)
+        return row
+      },
     }),
     model: t.exposeString('model', { description: 'The embedding model, as the provider names it.' }),
     dimensions: t.exposeInt('dimensions', { description: 'Length of the vectors.' }),

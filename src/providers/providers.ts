@@ -21,6 +21,7 @@ import {
   type ProviderWithKey,
   readProvider,
   readProviderWithKey,
+  requireNoSpace,
   updateProvider,
   type ValidationOutcome,
 } from './records.ts'
@@ -192,6 +193,7 @@ export function createProviders(options: {
           )
         }
         const after = changed(before, fields, apiKey, network)
+        if (before.isActive && !after.isActive) await requireNoSpace(transaction, id)
         const key = apiKey == null ? apiKey : seal(apiKey, id)
         const isOther = apiKey !== undefined || isOtherConnection(before, after)
         await updateProvider(transaction, id, after, key, isOther)

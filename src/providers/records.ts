@@ -197,9 +197,39 @@ export async function deleteProvider(sql: Sql, id: string): Promise<void> {
     )
     .catch(async (error: unknown) => {
       const user = referringTable(error)
-      throw user === null ? error : inUse(user, user === 'agent' ? await readAgentNames(sql, id) : [])
+      throw user === null ? error : inUse(user, await readUserNames(sql, user, id))
     })
   if (rows.length === 0) throw notFound()
+}
+
+function readUserNames(sql: Sql, table: string, id: string): Promise<string[]> {
+  return table === 'agent' ? readAgentNames(sql, id) : readSpaceNames(sql, id)
+}
+
+/**
+ * Of the embedding spaces that a provider embeds, such as `openai/e5 with 768 dimensions`; also of those that are retired
+ * whose vectors are still being dropped.
+ */
+async function readSpaceNames(sql: Sql, id: string): Promise<string[]> {
+  const rows = await sql.query<{ name: string }>(
+    `select format('%s/%s with %s dimensions', lower(provider::text), model, dimensions) as name
+     from embedding_space where provider_id = $1 and dropped_at is null order by id limit 10`,
+    [id],
+  )
+  return rows.map(({ name }) => name)
+}
+
+/**
+ * For a provider that is to be used no more; its row is locked.
+ * @throws ConflictError while an embedding space is embedded by it: searches in it would fail
+ */
+export async function requireNoSpace(transaction: Transaction, id: string): Promise<void> {
+  const names = await readSpaceNames(transaction, id)
+  if (names.length === 0) return
+  const spaces = names.map((name) => JSON.stringify(name)).join(', ')
+  throw new ConflictError(
+    `The provider embeds the embedding space ${spaces}: move to another model and retire that space first (retireEmbeddingSpace)`,
+  )
 }
 
 /** Of the agents that use a provider; at most as many as an error can list. */
@@ -332,10 +362,17 @@ function referringTable(error: unknown): string | null {
 }
 
 function inUse(table: string, names: readonly string[]): ConflictError {
-  const rows = table === '' ? 'something' : `rows of ${table.replaceAll('_', ' ')}`
-  const user = names.length === 0 ? rows : `${table} ${names.map((name) => JSON.stringify(name)).join(', ')}`
+  const what = table.replaceAll('_', ' ')
+  const user =
+    table === ''
+      ? 'something'
+      : names.length === 0
+        ? `rows of ${what}`
+        : `${what} ${names.map((name) => JSON.stringify(name)).join(', ')}`
   return new ConflictError(
-    `The provider is used by ${user}: give these another provider first, or set isActive to false`,
+    table === 'embedding_space'
+      ? `The provider is used by ${user}: move to another model and retire that space first (retireEmbeddingSpace)`
+      : `The provider is used by ${user}: give these another provider first, or set isActive to false`,
   )
 }
 

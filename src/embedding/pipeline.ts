@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { Semaphore } from 'async-mutex'
 import { createBell } from '../bell.ts'
 import type { Database } from '../db/database.ts'
+import { errorMessage } from '../errors.ts'
 import { maxRetries, retryDelayMs } from '../jobs/backoff.ts'
 import { cancelledChannel } from '../jobs/control.ts'
 import type { ProcessRecord } from '../jobs/processes.ts'
@@ -76,6 +77,8 @@ export async function startEmbeddingPipeline(options: EmbeddingPipelineOptions):
     while (!stopping.signal.aborted) {
       try {
         const endTurn = await worker.takeTurn()
+        // What is claimed now would only be given back.
+        if (stopping.signal.aborted) return endTurn()
         const hasWorked = await worker.runBatch().finally(endTurn)
         if (hasWorked) continue
         await bell.wait({ limitMs: lookAgainMs, signal: stopping.signal })
@@ -108,6 +111,10 @@ export async function startEmbeddingPipeline(options: EmbeddingPipelineOptions):
       stopping.abort(new Error('This process is stopping'))
       await Promise.all(unlistens.map((unlisten) => unlisten()))
       await Promise.all(lanes)
+      // The process may go on, and another pipeline of it in this space: what was broken off would stay leased to it.
+      await releaseLost(database, options.space.id, options.process.id, []).catch((error) =>
+        log.warn({ error: errorMessage(error) }, 'Leases could not be given back; they fall with this process'),
+      )
     },
   }
 }

@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { startProviderApp, type TestApp } from '../../support/apps.ts'
+import { providerEnv, startProviderApp, startTestApp, type TestApp } from '../../support/apps.ts'
+import { createTestDatabase } from '../../support/databases.ts'
 import { graphql } from '../../support/generated/index.ts'
+import { globalId } from '../../support/ids.ts'
 import { ingest, message } from '../../support/messages.ts'
 import {
   activate,
@@ -328,4 +330,163 @@ test('a model that answers judged queries worse is refused, with the figures, un
     comparison: { queries: 1, judgedQueries: 1, ndcgActive: 1, emptyActive: 0, emptyCompared: 0 },
   })
   expect(await tryActivate(client, space.id, true)).toMatchObject({ space: { state: 'ACTIVE' } })
+})
+
+/** Searches and writes, one after the other, until it is ended: all that went wrong, and the spaces that answered. */
+function useAllTheTime(client: TestApp['client']) {
+  const wrong: string[] = []
+  const spaces = new Set<number>()
+  let isOver = false
+  async function search(): Promise<void> {
+    for (let n = 0; !isOver; n++) {
+      const query = chats[n % chats.length] ?? ''
+      const found = await searchFor(client, query, n % 2 ? 'HYBRID' : 'SEMANTIC')
+      const [best] = found.edges
+      if (found.space) spaces.add(found.space.dimensions)
+      // The same text has the similarity 1, in one space only: a vector of another model would have any other.
+      const content = best?.node.__typename === 'Message' ? best.node.content : null
+      if (content !== query || Math.abs((best?.similarity ?? 0) - 1) > 1e-3)
+        wrong.push(`${found.space?.dimensions}: ${query} found ${content} at ${best?.similarity}`)
+    }
+  }
+  async function write(): Promise<void> {
+    for (let n = 0; !isOver; n++) await ingest(client, [`written all the time ${n}`])
+  }
+  const working = Promise.all([search(), write()])
+  return {
+    wrong,
+    spaces,
+    async end() {
+      isOver = true
+      await working
+    },
+  }
+}
+
+test('the local model, OpenAI and Ollama one after the other, 512, 1536 and 768 dimensions, while searches and writes go on', async () => {
+  await using app = await startTestApp()
+  await using upstream = await ProviderServer.start({ dimensions: 768 })
+  const { client } = app
+  await ingest(client, chats)
+  await client.waitUntilEmbedded()
+  const use = useAllTheTime(client)
+  const openAi = await addEmbedder(client, upstream, 'OPENAI')
+  const ollama = await addEmbedder(client, upstream, 'OLLAMA')
+  for (const target of [{ providerId: openAi, dimensions: 1536 }, { providerId: ollama }]) {
+    const { space, jobId } = await startMigration(client, target)
+    expect(await client.waitForJob(jobId)).toMatchObject({ state: 'SUCCEEDED', failed: 0 })
+    await activate(client, space.id)
+  }
+  await expect.poll(() => [...use.spaces]).toEqual([512, 1536, 768])
+  const spaces = await readSpaces(client)
+  expect(spaces.map(({ dimensions, state }) => [dimensions, state])).toEqual([
+    [768, 'ACTIVE'],
+    [1536, 'BUILDING'],
+    [512, 'BUILDING'],
+  ])
+  await use.end()
+  expect(use.wrong).toEqual([])
+  for (const { id } of spaces) {
+    await expect.poll(() => progressOf(app, id), { timeout: 20_000 }).toMatchObject({ coverage: [{ pending: 0 }] })
+  }
+  expect(
+    await app.sql(
+      `select e.owner_id from embedding e join embedding_space s on s.id = e.space_id
+       where e.status <> 'READY' or vector_dims(e.vector) <> s.dimensions`,
+    ),
+  ).toEqual([])
+}, 120_000)
+
+test('a start that names another model is not refused where a provider of the API embeds', async () => {
+  await using own = await createTestDatabase()
+  await using upstream = await ProviderServer.start({ dimensions: 96 })
+  await using before = await ProviderServer.start()
+  const env = providerEnv(before)
+  {
+    await using app = await startTestApp({ database: own.config, env })
+    await ingest(app.client, chats)
+    await app.client.waitUntilEmbedded()
+    const providerId = await addEmbedder(app.client, upstream)
+    const { space, jobId } = await startMigration(app.client, { providerId })
+    await app.client.waitForJob(jobId)
+    await activate(app.client, space.id)
+  }
+  await using app = await startTestApp({ database: own.config, env: { ...env, OPENAI_EMBEDDING_DIMENSIONS: '32' } })
+  const found = await searchFor(app.client, 'text number 3')
+  expect(found).toMatchObject({ space: { dimensions: 96 }, edges: [{ similarity: 1 }, {}, {}, {}, {}] })
+  // The space of before is not embedded by what the environment names now.
+  await ingest(app.client, ['only in the active one'])
+  await app.client.waitUntilEmbedded()
+  expect(
+    await app.sql(`select space_id, status from embedding where status = 'PENDING'`),
+  ).toEqual([{ space_id: 1, status: 'PENDING' }])
+})
+
+test('every process changes over within a second', async ({ skip }) => {
+  await using own = await createTestDatabase()
+  if (own.config.kind === 'embedded') skip('embedded: one process at a time')
+  await using before = await ProviderServer.start()
+  await using upstream = await ProviderServer.start({ dimensions: 96 })
+  const options = { database: own.config, env: providerEnv(before) }
+  await using first = await startTestApp(options)
+  await using second = await startTestApp(options)
+  await ingest(first.client, chats)
+  await first.client.waitUntilEmbedded()
+  const { space, jobId } = await startMigration(first.client, {
+    providerId: await addEmbedder(first.client, upstream),
+  })
+  await first.client.waitForJob(jobId)
+  await activate(first.client, space.id)
+  const spaceOf = async (app: TestApp) => (await searchFor(app.client, 'text number 3')).space?.id
+  expect(await spaceOf(first)).toBe(space.id)
+  await expect.poll(() => spaceOf(second), { timeout: 1000, interval: 20 }).toBe(space.id)
+
+  // Whoever still uses the space of before keeps its vectors.
+  const [old] = (await readSpaces(first.client)).filter(({ id }) => id !== space.id)
+  await tryRetire(first.client, old?.id ?? '')
+  await expect.poll(() => isDropped(first, 64), { timeout: 20_000 }).toBe(true)
+  expect(await spaceOf(second)).toBe(space.id)
+}, 60_000)
+
+test('a plan says what it would take, and changes nothing', async () => {
+  await using own = await startFilled()
+  const { client, upstream } = own
+  const providerId = await addEmbedder(client, upstream)
+  await client.run(UpdateDocument, { input: { id: providerId, pricePerMillionTokensIn: 0.02 } })
+  await ingest(client, [message('text number 1')])
+  const planned = async (input: { providerId: string; model?: string; dimensions?: number }) =>
+    (
+      await client.run(
+        graphql(`
+          mutation PlanMigration($input: PlanEmbeddingMigrationInput!) {
+            planEmbeddingMigration(input: $input) {
+              __typename
+              ... on PlanEmbeddingMigrationPayload { model dimensions rows tokens requests cost seconds assumptions }
+              ... on UserError { code message }
+              ... on InputError { path }
+            }
+          }
+        `),
+        { input },
+      )
+    ).planEmbeddingMigration
+  const plan = await planned({ providerId, dimensions: 128 })
+  // 41 messages, of which two have the same text.
+  expect(plan).toMatchObject({ model: 'embedder', dimensions: 128, rows: 41, requests: 1 })
+  if (plan?.__typename !== 'PlanEmbeddingMigrationPayload') throw new Error('no plan')
+  expect(plan.tokens).toBeGreaterThan(40)
+  expect(plan.cost).toBeCloseTo((plan.tokens * 0.02) / 1e6, 12)
+  expect(plan.seconds).toBeGreaterThan(0)
+  expect(plan.assumptions.join(' ')).toContain('41 rows have 40 different texts')
+  expect(await readSpaces(client)).toHaveLength(1)
+
+  for (const dimensions of [0, 4001])
+    expect(await planned({ providerId, dimensions })).toMatchObject({ path: ['dimensions'] })
+  const environment = globalId('Provider', 'environment')
+  expect(await planned({ providerId: environment, model: 'another' })).toMatchObject({ path: ['model'] })
+  expect(await planned({ providerId: environment })).toMatchObject({ dimensions: 64, cost: null })
+  expect(await tryStart(client, { providerId: environment })).toMatchObject({
+    code: 'CONFLICT',
+    message: expect.stringContaining('there is nothing to move'),
+  })
 })

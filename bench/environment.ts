@@ -175,6 +175,7 @@ export async function startProvider(task: Partial<ProviderTask>): Promise<BenchP
     latencyMs: 0,
     prepared: 0,
     named: {},
+    repeats: 1,
     refuses: false,
     limited: null,
     ...task,

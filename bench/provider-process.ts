@@ -15,6 +15,8 @@ export interface ProviderTask {
   prepared: number
   /** Numbers of texts that do not end in theirs, because the number would be one word more to search for. */
   named: Record<string, number>
+  /** How often each vector stands in itself, one behind the other: more dimensions, and the same similarities. */
+  repeats: number
   /** Answers 401: the pipeline then leaves the provider alone for a minute. */
   refuses: boolean
   /** Answers 429 to this share (0..1) of the requests, as a sequence of random numbers says that the seed stands for. */
@@ -33,7 +35,10 @@ export interface ProviderCounts {
 
 const task: ProviderTask = JSON.parse(process.argv[2] ?? 'null')
 const vectors = new ClusteredVectors(task)
-const encode = (number: number) => Buffer.from(vectors.at(number).buffer).toString('base64')
+const encode = (number: number) => {
+  const bytes = Buffer.from(vectors.at(number).buffer)
+  return Buffer.concat(new Array<Buffer>(task.repeats).fill(bytes)).toString('base64')
+}
 const prepared = Array.from({ length: task.prepared }, (_, number) => encode(number))
 const random = randomNumbers(task.limited?.seed ?? 0)
 const answered = new Set<number>()

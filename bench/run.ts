@@ -4,6 +4,7 @@ import { type BenchPostgres, startPostgres } from './environment.ts'
 import { benchImport } from './import.ts'
 import { benchKnowledge } from './knowledge.ts'
 import { benchLocal } from './local.ts'
+import { benchMigration } from './migration.ts'
 import { benchProgress } from './progress.ts'
 import { describeRun, documentPath, type Report, toMarkdown, writeInto } from './report.ts'
 import { benchSearch } from './search.ts'
@@ -22,6 +23,7 @@ const onPostgres: Record<string, (postgres: BenchPostgres, options: Options) => 
   import: benchImport,
   knowledge: benchKnowledge,
   progress: benchProgress,
+  migration: benchMigration,
 }
 const onNothing: Record<string, (options: Options) => Promise<Report>> = {
   local: benchLocal,

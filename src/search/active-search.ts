@@ -2,13 +2,15 @@ import type { Database } from '../db/database.ts'
 import type { LiveSpace, LiveSpaces } from '../embedding/live-spaces.ts'
 import type { SearchSample } from '../embedding/search-sample.ts'
 import { accountEmbeddings, type UsageLedger } from '../providers/usage.ts'
-import { createQueryVectors } from './query-vectors.ts'
+import { createQueryVectors, type QueryVectors } from './query-vectors.ts'
 import { createSearch, type Search } from './search.ts'
 
 /** The search in the space that is active now. */
 export interface ActiveSearch {
   /** Ask once for each operation: all that one answer says has to come from one space. */
   now(): Search
+  /** Keeps the vector of a query for searches in a space, which may be about to become the active one. */
+  keep(live: LiveSpace, query: string, vector: Buffer | null): void
 }
 
 /** One search for each space, with the vectors of its own queries: searches change over when the active space does. */
@@ -18,17 +20,18 @@ export function followActiveSearch(
   sample: SearchSample,
   usage: UsageLedger,
 ): ActiveSearch {
-  const searches = new WeakMap<LiveSpace, Search>()
+  const known = new WeakMap<LiveSpace, { search: Search; vectors: QueryVectors }>()
+  function searchIn(live: LiveSpace) {
+    const made = known.get(live)
+    if (made) return made
+    const vectors = sample.of(createQueryVectors(accounted(live, usage)), live.space)
+    const search = inUse(createSearch(database, live.space, vectors), (work) => spaces.use(live, work))
+    known.set(live, { search, vectors })
+    return { search, vectors }
+  }
   return {
-    now() {
-      const live = spaces.active()
-      const known = searches.get(live)
-      if (known) return known
-      const vectors = sample.of(createQueryVectors(accounted(live, usage)), live.space)
-      const search = inUse(createSearch(database, live.space, vectors), (work) => spaces.use(live, work))
-      searches.set(live, search)
-      return search
-    },
+    now: () => searchIn(spaces.active()).search,
+    keep: (live, query, vector) => searchIn(live).vectors.keep(query, vector),
   }
 }
 

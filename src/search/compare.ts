@@ -15,6 +15,7 @@ import { entityKinds } from '../embedding/spaces.ts'
 import { embedTexts } from '../embedding/texts.ts'
 import { readVectorType, vectorBytes } from '../embedding/vectors.ts'
 import { ConflictError } from '../errors.ts'
+import type { ActiveSearch } from './active-search.ts'
 import { meanOf, ndcg, overlapOf, rankCorrelation } from './comparison.ts'
 import { noFilter } from './filter.ts'
 import { createSearch } from './search.ts'
@@ -28,6 +29,7 @@ export interface CompareServices {
   database: Database
   spaces: Pick<LiveSpaces, 'active' | 'all' | 'use' | 'refresh'>
   sample: SearchSample
+  searches: Pick<ActiveSearch, 'keep'>
 }
 
 /**
@@ -36,7 +38,7 @@ export interface CompareServices {
  * @throws NotFoundError, ConflictError (retired, or the active one itself), ProviderError (of either of the two)
  */
 export async function compareSpaces(
-  { database, spaces, sample }: CompareServices,
+  { database, spaces, sample, searches }: CompareServices,
   spaceId: number,
 ): Promise<SpaceComparison> {
   requireActivatable(await requireSpace(database, spaceId))
@@ -50,8 +52,8 @@ export async function compareSpaces(
   const queries = await readSampleQueries(database, maxQueries)
   const { coverage } = await readCoverage(database, spaceId)
   const [before, after] = [
-    await spaces.use(active, () => answersIn(database, active, queries)),
-    await spaces.use(compared, () => answersIn(database, compared, queries)),
+    await spaces.use(active, () => answersIn(database, active, queries, searches)),
+    await spaces.use(compared, () => answersIn(database, compared, queries, searches)),
   ]
   const comparison: SpaceComparison = {
     comparedAt: new Date().toISOString(),
@@ -92,19 +94,23 @@ export function compareAnswers(
 /** The first ten of each query in one space. All queries are embedded together: a provider counts requests. */
 async function answersIn(
   sql: Sql,
-  { space, provider }: LiveSpace,
+  live: LiveSpace,
   queries: readonly SampleQuery[],
+  searches: Pick<ActiveSearch, 'keep'>,
 ): Promise<string[][]> {
   if (queries.length === 0) return []
+  const { space, provider } = live
   const texts = queries.map(({ query }) => query.trim())
   const vectors = await embedTexts(provider, space.dimensions, texts, new AbortController().signal)
-  const known = new Map(texts.map((text, index) => [text, vectors[index] ?? null]))
-  const search = createSearch(sql, space, {
-    get: async (query) => {
-      const vector = known.get(query) ?? null
-      return vector && vectorBytes(vector)
-    },
-  })
+  const known = new Map(
+    texts.map((text, index) => {
+      const vector = vectors[index] ?? null
+      return [text, vector && vectorBytes(vector)]
+    }),
+  )
+  // What is asked often is there already when searches change over.
+  for (const [text, vector] of known) searches.keep(live, text, vector)
+  const search = createSearch(sql, space, { get: async (query) => known.get(query) ?? null })
   const answers: string[][] = []
   for (const { query } of queries) {
     const { hits } = await search.search({

@@ -14,6 +14,8 @@ export interface QueryVectors {
    * @throws ProviderError
    */
   get(query: string): Promise<Buffer | null>
+  /** Keeps a vector that was made elsewhere, so that the query costs no request. @param bytes as `get` gives it */
+  keep(query: string, bytes: Buffer | null): void
 }
 
 /** @param embeds whose `provider` may become another one that embeds in the same space */
@@ -48,6 +50,7 @@ export function createQueryVectors(embeds: {
   }
 
   return {
+    keep: (query, bytes) => void cache.set(query, { bytes }),
     get(query) {
       const cached = cache.get(query)
       if (cached) return Promise.resolve(cached.bytes)

@@ -87,7 +87,11 @@ export interface Search {
   readonly space: EmbeddingSpace
 }
 
-export function createSearch(sql: Sql, space: EmbeddingSpace, queryVectors: QueryVectors): Search {
+export function createSearch(
+  sql: Sql,
+  space: EmbeddingSpace,
+  queryVectors: Pick<QueryVectors, 'get'>,
+): Search {
   const run = <Row extends object>({ text, values, name }: Statement) => sql.query<Row>(text, values, name)
 
   async function search(parameters: SearchParameters): Promise<SearchPage> {

@@ -124,7 +124,7 @@ export async function startTestServer(
       extractors,
       extraction: rules,
       scoring: config.scoring,
-      searches: { now: () => search },
+      searches: { now: () => search, keep() {} },
       progress,
       news: createNews(database, log),
       metrics,

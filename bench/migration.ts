@@ -86,13 +86,44 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
   const wrong = answers.filter(({ problem }) => problem !== null)
   for (const { problem } of wrong.slice(0, 5)) console.error(`migration: ${problem}`)
   const stale = later.filter((answer) => answer.dimensions === dimensions).length
-  const p95 = (of: readonly Answer[]) => percentile(of.map((answer) => answer.ms), 0.95)
+  const p95 = (of: readonly Answer[]) =>
+    percentile(
+      of.map((answer) => answer.ms),
+      0.95,
+    )
   const result: Row[] = [
-    { what: 'failed or empty searches', figure: String(wrong.length), beside: `${answers.length} searches`, aim: '0', isMet: wrong.length === 0 },
-    { what: 'failed writes', figure: String(use.failedWrites()), beside: `${use.writes()} writes`, aim: '0', isMet: use.failedWrites() === 0 },
-    { what: 'rows without a vector in the active space after the switch', figure: String(without), aim: '0', isMet: without === 0 },
-    { what: 'searches answered by the space of before after the switch', figure: String(stale), aim: '0', isMet: stale === 0 },
-    { what: 'p95 of search during the move', figure: ms(p95(moving)), beside: `${ms(p95(calm))} before`, ratio: `${(p95(moving) / p95(calm)).toFixed(2)}x` },
+    {
+      what: 'failed or empty searches',
+      figure: String(wrong.length),
+      beside: `${answers.length} searches`,
+      aim: '0',
+      isMet: wrong.length === 0,
+    },
+    {
+      what: 'failed writes',
+      figure: String(use.failedWrites()),
+      beside: `${use.writes()} writes`,
+      aim: '0',
+      isMet: use.failedWrites() === 0,
+    },
+    {
+      what: 'rows without a vector in the active space after the switch',
+      figure: String(without),
+      aim: '0',
+      isMet: without === 0,
+    },
+    {
+      what: 'searches answered by the space of before after the switch',
+      figure: String(stale),
+      aim: '0',
+      isMet: stale === 0,
+    },
+    {
+      what: 'p95 of search during the move',
+      figure: ms(p95(moving)),
+      beside: `${ms(p95(calm))} before`,
+      ratio: `${(p95(moving) / p95(calm)).toFixed(2)}x`,
+    },
     { what: 'p95 of search afterwards', figure: ms(p95(later)), beside: `${ms(p95(calm))} before` },
     {
       what: 'longest gap between two answers, at the switch',
@@ -101,8 +132,16 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
       aim: '<= 50 ms',
       isMet: gap <= 50,
     },
-    { what: 'until every row had its vector', figure: seconds(filledMs), beside: `${counts.texts.toLocaleString('en')} texts in ${counts.requests} requests` },
-    { what: 'until searches had changed over', figure: seconds(movedMs), beside: 'indexes and comparison included' },
+    {
+      what: 'until every row had its vector',
+      figure: seconds(filledMs),
+      beside: `${counts.texts.toLocaleString('en')} texts in ${counts.requests} requests`,
+    },
+    {
+      what: 'until searches had changed over',
+      figure: seconds(movedMs),
+      beside: 'indexes and comparison included',
+    },
   ]
   return {
     title: `Moving to another embedding model: ${rows.toLocaleString('en')} rows, ${dimensions} to ${dimensions * repeats} dimensions`,
@@ -117,9 +156,11 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
 }
 
 /** A word for a number, so that no query is a prefix of another. */
-const word = (index: number) => `${String.fromCharCode(97 + (index % 26))}${String.fromCharCode(97 + Math.floor(index / 26))}x`
+const word = (index: number) =>
+  `${String.fromCharCode(97 + (index % 26))}${String.fromCharCode(97 + Math.floor(index / 26))}x`
 
-const text = (number: number) => `message about thing ${word(number % 500)} and what was decided there #${number}`
+const text = (number: number) =>
+  `message about thing ${word(number % 500)} and what was decided there #${number}`
 
 async function ingest(server: BenchServer, from: number, count: number): Promise<void> {
   const messages = Array.from({ length: count }, (_, index) => ({
@@ -128,7 +169,9 @@ async function ingest(server: BenchServer, from: number, count: number): Promise
     content: text(from + index),
     sentAt: new Date(Date.UTC(2026, 0, 1) + (from + index) * 1000).toISOString(),
   }))
-  const { ingestMessages } = await server.request<{ ingestMessages: { __typename: string; created?: number } }>(
+  const { ingestMessages } = await server.request<{
+    ingestMessages: { __typename: string; created?: number }
+  }>(
     `mutation ($input: IngestMessagesInput!) {
       ingestMessages(input: $input) { __typename ... on IngestMessagesPayload { created } }
     }`,
@@ -245,7 +288,9 @@ async function startMoving(
   server: BenchServer,
   providerUrl: string,
 ): Promise<{ spaceId: string; jobId: string }> {
-  const { createProvider } = await server.request<{ createProvider: { provider?: { id: string; error: string | null } } }>(
+  const { createProvider } = await server.request<{
+    createProvider: { provider?: { id: string; error: string | null } }
+  }>(
     `mutation ($input: CreateProviderInput!) {
       createProvider(input: $input) { ... on CreateProviderPayload { provider { id error } } }
     }`,

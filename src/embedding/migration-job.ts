@@ -3,7 +3,7 @@ import type { Database, Sql } from '../db/database.ts'
 import { QuarryError } from '../errors.ts'
 import type { JobHandler } from '../jobs/runner.ts'
 import { requestBackfill } from './requests.ts'
-import { type EntityKind, entityKinds } from './space.ts'
+import { type EntityKind, entityKinds, spacesChannel } from './space.ts'
 import { findSpace } from './spaces.ts'
 
 /** Rows that are made in one transaction: some milliseconds, in which nobody can change their texts. */
@@ -28,9 +28,15 @@ export function migrationHandler(database: Database): JobHandler {
     const space = await findSpace(database, spaceId)
     if (!space || space.state === 'RETIRED')
       throw new QuarryError('The embedding space of this migration is retired: there is nothing left to fill')
-    await database.transaction((transaction) =>
-      requestBackfill(transaction, job.id, spaceId, entityKinds, isRetry === true),
-    )
+    await database.transaction(async (transaction) => {
+      await requestBackfill(transaction, job.id, spaceId, entityKinds, isRetry === true)
+      // Not before: what was embedded until then the job would not count.
+      await transaction.query(
+        'update embedding_space set is_filled = true where id = $1 and retired_at is null',
+        [spaceId],
+      )
+      await transaction.query(`select pg_notify('${spacesChannel}', '')`)
+    })
     return 'waiting'
   }
 }

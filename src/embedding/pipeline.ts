@@ -113,7 +113,10 @@ export async function startEmbeddingPipeline(options: EmbeddingPipelineOptions):
       await Promise.all(lanes)
       // The process may go on, and another pipeline of it in this space: what was broken off would stay leased to it.
       await releaseLost(database, options.space.id, options.process.id, []).catch((error) =>
-        log.warn({ error: errorMessage(error) }, 'Leases could not be given back; they fall with this process'),
+        log.warn(
+          { error: errorMessage(error) },
+          'Leases could not be given back; they fall with this process',
+        ),
       )
     },
   }

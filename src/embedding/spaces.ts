@@ -91,7 +91,7 @@ const spaceColumns = `s.id, s.provider, s.provider_id as "providerId", s.model, 
 export interface SpaceRecord extends EmbeddingSpace {
   /** Whether the length of the vectors was chosen, and is asked for with each request. */
   hasChosenDimensions: boolean
-  /** Whether what is owed is embedded: not while the migration that makes it is cancelled. */
+  /** Whether what is owed is embedded: not before its job has asked for it, nor while that is cancelled. */
   isFilled: boolean
   createdAt: Date
   /** When searches last changed over to it; null: never. */
@@ -193,10 +193,10 @@ export async function insertSpace(transaction: Transaction, space: NewSpace): Pr
   if (precision !== null) requirePossible(precision, dimensions)
   const [row] = await transaction.query<EmbeddingSpace>(
     `insert into embedding_space as s (id, provider, provider_id, model, dimensions, has_chosen_dimensions, state,
-       precision, meaning_share, meaning_share_long, duplicate, activated_at)
+       precision, meaning_share, meaning_share_long, duplicate, activated_at, is_filled)
      overriding system value
      values ($1, $2, $3, $4, $5, $6, $7::space_state, $8, $9, $10, $11,
-       case when $7::space_state = 'ACTIVE' then now() end)
+       case when $7::space_state = 'ACTIVE' then now() end, $7::space_state = 'ACTIVE')
      returning ${spaceColumns}`,
     [
       space.id,

@@ -116,7 +116,7 @@ const Comparison = builder.objectRef<SpaceComparison>('SpaceComparison').impleme
 builder.objectFields(EmbeddingSpaceNode, (t) => ({
   isFilled: t.boolean({
     description:
-      'Whether what is owed is embedded: not while its migration is cancelled, nor after it is retired.',
+      'Whether what is owed is embedded: not before its job has begun or while that is cancelled, nor after it is retired.',
     resolve: async (space, _args, context) => (await recordOf(space, context)).isFilled,
   }),
   createdAt: t.field({

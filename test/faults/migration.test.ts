@@ -44,11 +44,18 @@ test('kill -9 in each step of a migration: it goes on where it was, and nothing 
       }
       case 'half-way':
         await expect
-          .poll(async () => (await readSpace(client, spaceId)).coverage[0]?.ready ?? 0, { timeout: 60_000, interval: 20 })
+          .poll(async () => (await readSpace(client, spaceId)).coverage[0]?.ready ?? 0, {
+            timeout: 60_000,
+            interval: 20,
+          })
           .toBeGreaterThan(0)
         break
       case 'filled':
-        expect(await client.waitForJob(jobId)).toMatchObject({ state: 'SUCCEEDED', succeeded: texts.length, failed: 0 })
+        expect(await client.waitForJob(jobId)).toMatchObject({
+          state: 'SUCCEEDED',
+          succeeded: texts.length,
+          failed: 0,
+        })
         break
       case 'back':
         await activate(client, firstId)

@@ -6,7 +6,8 @@ alter table embedding_space
   add column provider_id uuid references provider,
   -- Whether the length of the vectors was chosen: then it is asked for with each request.
   add column has_chosen_dimensions boolean not null default false,
-  -- Whether what is owed is embedded: not while the migration that makes the space is cancelled.
+  -- Whether what is owed is embedded: not before the job that fills the space has asked for its rows, so that it counts
+  -- them, nor while that is cancelled.
   add column is_filled boolean not null default true,
   -- When searches last changed over to it; null: never.
   add column activated_at timestamptz(3),
@@ -56,8 +57,9 @@ create trigger provider_leaves_retired_spaces before delete on provider
 create function migration_job_changed() returns trigger
 language plpgsql as $$
 begin
-  update embedding_space set is_filled = new.state <> 'CANCELLED'
-    where job_id = new.id and activated_at is null and is_filled <> (new.state <> 'CANCELLED');
+  if new.state = 'CANCELLED' then
+    update embedding_space set is_filled = false where job_id = new.id and activated_at is null;
+  end if;
   perform pg_notify('quarry_spaces', ''), pg_notify('quarry_index_care', '');
   return null;
 end $$;

@@ -42,7 +42,7 @@ test('everything moves to another model and back, and the space of before is ret
 
   const { space, jobId, kind } = await startMigration(client, { providerId, dimensions: 128 })
   expect(kind).toBe('MIGRATE_EMBEDDINGS')
-  expect(space).toMatchObject({ state: 'BUILDING', model: 'embedder', dimensions: 128, isFilled: true })
+  expect(space).toMatchObject({ state: 'BUILDING', model: 'embedder', dimensions: 128 })
   expect(space.provider.id).toBe(providerId)
   expect(await client.waitForJob(jobId)).toMatchObject({ state: 'SUCCEEDED', total: 40, succeeded: 40 })
   expect(upstream.last?.body).toMatchObject({ dimensions: 128 })
@@ -286,16 +286,15 @@ test('of two administrators at once one starts, and one activates', async () => 
 })
 
 test('a model that answers judged queries worse is refused, with the figures, unless forced', async () => {
-  // The new model sees the same in every text.
-  const blind = (text: string, dimensions: number) =>
-    hashVector(text.startsWith('decoy') ? 'near' : text.length % 2 ? 'far' : 'near', dimensions)
+  // The new model sees the same in every text: of equals the oldest are the first.
+  const blind = (_text: string, dimensions: number) => hashVector('the same', dimensions)
   await using own = await startFilled({ vector: blind })
   const { client } = own
   const long = (name: string) =>
     `${name}: how the deployment of the ledger service is rolled back after a failed migration`
   const { messages } = await ingest(client, [
-    long('answer'),
     ...Array.from({ length: 12 }, (_, n) => long(`decoy ${n}`)),
+    long('answer'),
   ])
   await client.waitUntilEmbedded()
   const saved = await client.run(
@@ -310,7 +309,7 @@ test('a model that answers judged queries worse is refused, with the figures, un
     `),
     {
       input: {
-        queries: [{ query: long('answer'), judgements: [{ answerId: messages[0]?.id ?? '', grade: 3 }] }],
+        queries: [{ query: long('answer'), judgements: [{ answerId: messages[12]?.id ?? '', grade: 3 }] }],
       },
     },
   )
@@ -387,7 +386,9 @@ test('the local model, OpenAI and Ollama one after the other, 512, 1536 and 768 
   await use.end()
   expect(use.wrong).toEqual([])
   for (const { id } of spaces) {
-    await expect.poll(() => progressOf(app, id), { timeout: 20_000 }).toMatchObject({ coverage: [{ pending: 0 }] })
+    await expect
+      .poll(() => progressOf(app, id), { timeout: 20_000 })
+      .toMatchObject({ coverage: [{ pending: 0 }] })
   }
   expect(
     await app.sql(
@@ -411,15 +412,18 @@ test('a start that names another model is not refused where a provider of the AP
     await app.client.waitForJob(jobId)
     await activate(app.client, space.id)
   }
-  await using app = await startTestApp({ database: own.config, env: { ...env, OPENAI_EMBEDDING_DIMENSIONS: '32' } })
+  await using app = await startTestApp({
+    database: own.config,
+    env: { ...env, OPENAI_EMBEDDING_DIMENSIONS: '32' },
+  })
   const found = await searchFor(app.client, 'text number 3')
   expect(found).toMatchObject({ space: { dimensions: 96 }, edges: [{ similarity: 1 }, {}, {}, {}, {}] })
   // The space of before is not embedded by what the environment names now.
   await ingest(app.client, ['only in the active one'])
   await app.client.waitUntilEmbedded()
-  expect(
-    await app.sql(`select space_id, status from embedding where status = 'PENDING'`),
-  ).toEqual([{ space_id: 1, status: 'PENDING' }])
+  expect(await app.sql(`select space_id, status from embedding where status = 'PENDING'`)).toEqual([
+    { space_id: 1, status: 'PENDING' },
+  ])
 })
 
 test('every process changes over within a second', async ({ skip }) => {

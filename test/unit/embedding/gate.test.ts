@@ -37,13 +37,28 @@ const compared = (change: Partial<SpaceComparison>) => unmet({ comparison: { ...
 describe('the gate', () => {
   test('is open where all is well, however little the answers have in common', () => {
     expect(unmet({})).toEqual([])
-    expect(judgeGate(good).map(({ name }) => name)).toEqual(['READY', 'INDEXED', 'COMPARED', 'EMPTY_ANSWERS', 'NDCG'])
+    expect(judgeGate(good).map(({ name }) => name)).toEqual([
+      'READY',
+      'INDEXED',
+      'COMPARED',
+      'EMPTY_ANSWERS',
+      'NDCG',
+    ])
   })
 
   test.each<[string, Partial<GateFacts>, string[]]>([
     ['1 of 1,000 that failed', { coverage: [{ total: 1000, skipped: 0, ready: 999 }] }, []],
     ['2 of 1,000 that failed', { coverage: [{ total: 1000, skipped: 0, ready: 998 }] }, ['READY']],
-    ['kinds taken together', { coverage: [{ total: 1000, skipped: 0, ready: 1000 }, { total: 1, skipped: 0, ready: 0 }] }, []],
+    [
+      'kinds taken together',
+      {
+        coverage: [
+          { total: 1000, skipped: 0, ready: 1000 },
+          { total: 1, skipped: 0, ready: 0 },
+        ],
+      },
+      [],
+    ],
     ['nothing to embed', { coverage: [{ total: 5, skipped: 5, ready: 0 }] }, []],
     ['an index that is not there', { indexes: [{ kind: 'ATOM', isUsable: false }] }, ['INDEXED']],
     ['no comparison', { comparison: null }, ['COMPARED']],

@@ -20,7 +20,9 @@ describe('the overlap of the first ten', () => {
       fc.property(list, list, (one, other) => {
         expect(overlapOf(one, other, 5)).toBe(overlapOf(other, one, 5))
         if (one.length > 0) expect(overlapOf(one, [...one].reverse(), 20)).toBe(1)
-        expect(overlapOf(one, [...one.slice(0, 5), 'z'], 5)).toBe(one.length === 0 ? 0 : one.length < 5 ? one.length / (one.length + 1) : 1)
+        expect(overlapOf(one, [...one.slice(0, 5), 'z'], 5)).toBe(
+          one.length === 0 ? 0 : one.length < 5 ? one.length / (one.length + 1) : 1,
+        )
       }),
     )
   })
@@ -74,13 +76,7 @@ test('means leave out what is not known', () => {
 test('answers are compared query by query', () => {
   const judgements = [{ kind: 'MESSAGE' as const, ownerId: 'a', grade: 1 }]
   const queries = [{ judgements }, { judgements: [] }, { judgements: [] }]
-  expect(
-    compareAnswers(
-      queries,
-      [['a', 'b'], ['c'], []],
-      [['b', 'a'], [], []],
-    ),
-  ).toEqual({
+  expect(compareAnswers(queries, [['a', 'b'], ['c'], []], [['b', 'a'], [], []])).toEqual({
     queries: 3,
     judgedQueries: 1,
     // 1 of the first, 0 of the second; the third has no answer in either.
@@ -91,5 +87,10 @@ test('answers are compared query by query', () => {
     ndcgActive: 1,
     ndcgCompared: 1 / Math.log2(3),
   })
-  expect(compareAnswers([], [], [])).toMatchObject({ queries: 0, overlap: null, emptyActive: 0, ndcgActive: null })
+  expect(compareAnswers([], [], [])).toMatchObject({
+    queries: 0,
+    overlap: null,
+    emptyActive: 0,
+    ndcgActive: null,
+  })
 })

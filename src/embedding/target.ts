@@ -1,6 +1,7 @@
 import { InvalidInputError, SetupError } from '../errors.ts'
 import { type EmbeddingProvider, ProviderError } from '../providers/provider.ts'
 import type { Providers } from '../providers/providers.ts'
+import { accountEmbeddings, type UsageLedger } from '../providers/usage.ts'
 import type { MigrationTarget } from './migration.ts'
 
 /** What is asked for. */
@@ -33,16 +34,18 @@ export async function openTarget(
   { providerId, model, dimensions }: TargetInput,
   providers: Pick<Providers, 'embedding'>,
   openEnvironment: () => EmbeddingProvider,
+  usage: UsageLedger,
 ): Promise<OpenTarget> {
   if (dimensions !== null && (dimensions < 1 || dimensions > maxDimensions))
     throw new InvalidInputError(`dimensions is ${dimensions}; it must be 1..${maxDimensions}`, ['dimensions'])
-  const client =
+  const opened =
     providerId === null
       ? openEnvironment()
       : await providers.embedding(providerId, model ?? undefined, dimensions).catch((error: unknown) => {
           // A model that is known not to have the length.
           throw error instanceof SetupError ? new InvalidInputError(error.message, ['dimensions']) : error
         })
+  const client = accountEmbeddings(opened, usage.account(opened, 'VALIDATION'))
   try {
     if (model !== null && model !== client.model) {
       throw new InvalidInputError(

@@ -206,10 +206,10 @@ function readTarget(input: typeof PlanInput.$inferInput): TargetInput {
 
 async function withTarget<Result>(
   input: typeof PlanInput.$inferInput,
-  { providers, openEnvironment }: Context,
+  { providers, openEnvironment, usage }: Context,
   work: (target: OpenTarget) => Promise<Result>,
 ): Promise<Result> {
-  const target = await openTarget(readTarget(input), providers, openEnvironment)
+  const target = await openTarget(readTarget(input), providers, openEnvironment, usage)
   try {
     return await work(target)
   } finally {

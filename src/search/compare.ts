@@ -15,6 +15,7 @@ import { entityKinds } from '../embedding/spaces.ts'
 import { embedTexts } from '../embedding/texts.ts'
 import { readVectorType, vectorBytes } from '../embedding/vectors.ts'
 import { ConflictError } from '../errors.ts'
+import { accountEmbeddings, type UsageLedger } from '../providers/usage.ts'
 import type { ActiveSearch } from './active-search.ts'
 import { meanOf, ndcg, overlapOf, rankCorrelation } from './comparison.ts'
 import { noFilter } from './filter.ts'
@@ -30,6 +31,7 @@ export interface CompareServices {
   spaces: Pick<LiveSpaces, 'active' | 'all' | 'use' | 'refresh'>
   sample: SearchSample
   searches: Pick<ActiveSearch, 'keep'>
+  usage: UsageLedger
 }
 
 /**
@@ -38,7 +40,7 @@ export interface CompareServices {
  * @throws NotFoundError, ConflictError (retired, or the active one itself), ProviderError (of either of the two)
  */
 export async function compareSpaces(
-  { database, spaces, sample, searches }: CompareServices,
+  { database, spaces, sample, searches, usage }: CompareServices,
   spaceId: number,
 ): Promise<SpaceComparison> {
   requireActivatable(await requireSpace(database, spaceId))
@@ -52,8 +54,8 @@ export async function compareSpaces(
   const queries = await readSampleQueries(database, maxQueries)
   const { coverage } = await readCoverage(database, spaceId)
   const [before, after] = [
-    await spaces.use(active, () => answersIn(database, active, queries, searches)),
-    await spaces.use(compared, () => answersIn(database, compared, queries, searches)),
+    await spaces.use(active, () => answersIn(database, active, queries, searches, usage)),
+    await spaces.use(compared, () => answersIn(database, compared, queries, searches, usage)),
   ]
   const comparison: SpaceComparison = {
     comparedAt: new Date().toISOString(),
@@ -97,9 +99,11 @@ async function answersIn(
   live: LiveSpace,
   queries: readonly SampleQuery[],
   searches: Pick<ActiveSearch, 'keep'>,
+  usage: UsageLedger,
 ): Promise<string[][]> {
   if (queries.length === 0) return []
-  const { space, provider } = live
+  const { space } = live
+  const provider = accountEmbeddings(live.provider, usage.account(live.provider, 'QUERY'))
   const texts = queries.map(({ query }) => query.trim())
   const vectors = await embedTexts(provider, space.dimensions, texts, new AbortController().signal)
   const known = new Map(

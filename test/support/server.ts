@@ -99,7 +99,14 @@ export async function startTestServer(
     all: () => [embeds],
     use: <Result>(_: unknown, work: () => Promise<Result>) => work(),
   }
-  const search = createSearch(database, space, createQueryVectors({ ...embeds, provider: accountEmbeddings(provider, usage.account(provider, 'QUERY')) }))
+  const search = createSearch(
+    database,
+    space,
+    createQueryVectors({
+      ...embeds,
+      provider: accountEmbeddings(provider, usage.account(provider, 'QUERY')),
+    }),
+  )
   const providers = createProviders({
     database,
     keys: createKeyRing(config.providers.encryptionKeys),

@@ -5,6 +5,7 @@ import { enterProcess } from '../../../src/jobs/processes.ts'
 import { createLogger } from '../../../src/log.ts'
 import { createKeyRing } from '../../../src/providers/keys.ts'
 import { createProviders } from '../../../src/providers/providers.ts'
+import { createProviderStatus } from '../../../src/providers/status.ts'
 import { graphql } from '../../support/generated/index.ts'
 import { databaseId } from '../../support/ids.ts'
 import { ingest } from '../../support/messages.ts'
@@ -40,7 +41,16 @@ test('the pipeline waits for the budget of its provider, says why, and goes on w
   const provider = await providers.embedding(databaseId(id), 'e')
   const process = await enterProcess(database, 'worker', log)
   const before = server.provider.requests
-  const pipeline = await startEmbeddingPipeline({ database, provider, space, process, usage, metrics, log })
+  const pipeline = await startEmbeddingPipeline({
+    database,
+    provider,
+    space,
+    status: createProviderStatus(database, 'EMBEDDING', log),
+    process,
+    usage,
+    metrics,
+    log,
+  })
   try {
     const events = () =>
       database.query<{ message: string }>(

@@ -57,21 +57,7 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
   const { spaceId, jobId } = await startMoving(server, after.url)
   const job = await within(limitMs, 'the job', ended(server, jobId))
   const filledMs = monotonicMs() - startedAt
-  let gate = ''
-  const gap = await within(
-    limitMs,
-    'the activation',
-    longestGap(server, queries, async () => {
-      for (;;) {
-        const refused = await activate(server, spaceId)
-        if (refused === null) break
-        if (refused !== gate) console.error(`migration: ${refused}`)
-        gate = refused
-        await delay(1000)
-      }
-      await delay(1000)
-    }),
-  )
+  const gap = await within(limitMs, 'the activation', changeOver(server, queries, spaceId))
   const movedMs = monotonicMs() - startedAt
   // What was written last is embedded, too.
   await delay(3000)
@@ -149,7 +135,7 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
     notes: [
       `${perSecond} searches and ${perSecond} writes a second all the time, each begun on time whatever the others do; HYBRID, ${queryCount} queries. The new provider takes ${latencyMs} ms for a request, the old one none. Job: ${job}.`,
       'During the move: from startEmbeddingMigration until activateEmbeddingSpace was answered, a second more. The vectors of one are those of the other three times in a row, so both models find the same.',
-      'Gap: one more client searches without a pause, by meaning, for a second before and until a second after; the longest time between two of its answers.',
+      'Gap: one more client searches without a pause, by meaning, from activateEmbeddingSpace until a second after; the longest time between two of its answers. Before: the same for a second in quiet.',
       `One server, which does all the work; provider, server, clients and Postgres share the cores.`,
     ],
   }
@@ -336,6 +322,31 @@ async function activate(server: BenchServer, spaceId: string): Promise<string | 
     { input: { spaceId } },
   )
   return activateEmbeddingSpace.message ?? null
+}
+
+/** Compares and activates, until it is not refused any more. @returns the longest gap at the switch itself */
+async function changeOver(server: BenchServer, queries: readonly string[], spaceId: string): Promise<number> {
+  for (;;) {
+    await compare(server, spaceId)
+    let refused: string | null = null
+    const gap = await longestGap(server, queries, async () => {
+      refused = await activate(server, spaceId)
+      if (refused === null) await delay(1000)
+    })
+    if (refused === null) return gap
+    console.error(`migration: ${refused}`)
+    await delay(1000)
+  }
+}
+
+async function compare(server: BenchServer, spaceId: string): Promise<void> {
+  const { compareEmbeddingSpaces } = await server.request<{ compareEmbeddingSpaces: { message?: string } }>(
+    `mutation ($input: CompareEmbeddingSpacesInput!) {
+      compareEmbeddingSpaces(input: $input) { ... on UserError { message } }
+    }`,
+    { input: { spaceId } },
+  )
+  if (compareEmbeddingSpaces.message) throw new Error(compareEmbeddingSpaces.message)
 }
 
 async function withoutVector(databaseUrl: string): Promise<number> {

@@ -17,6 +17,7 @@ import {
   tryStart,
 } from '../../support/migration.ts'
 import { createGate, hashVector, ProviderServer } from '../../support/provider-server.ts'
+import { eventually } from '../../support/server.ts'
 
 const chats = Array.from({ length: 40 }, (_, index) => `text number ${index}`)
 
@@ -54,7 +55,7 @@ test('everything moves to another model and back, and the space of before is ret
     app.sql(
       `select space_id, status from embedding join message on message.id = owner_id where content = 'written meanwhile'`,
     )
-  await expect.poll(both).toEqual([
+  await eventually(both).toEqual([
     { space_id: 1, status: 'READY' },
     { space_id: 2, status: 'READY' },
   ])
@@ -74,9 +75,10 @@ test('everything moves to another model and back, and the space of before is ret
 
   // The way back.
   await ingest(client, ['written afterwards'])
-  await expect
-    .poll(async () => (await readSpace(client, first.id)).coverage[0])
-    .toMatchObject({ total: 42, ready: 42 })
+  await eventually(async () => (await readSpace(client, first.id)).coverage[0]).toMatchObject({
+    total: 42,
+    ready: 42,
+  })
   expect(await tryActivate(client, first.id)).toMatchObject({ space: { id: first.id, state: 'ACTIVE' } })
   expect(await searchFor(client, 'written afterwards')).toMatchObject({
     space: { id: first.id },
@@ -88,7 +90,7 @@ test('everything moves to another model and back, and the space of before is ret
   expect(await tryRetire(client, first.id)).toMatchObject({ code: 'CONFLICT' })
   expect(await tryActivate(client, first.id, true)).toMatchObject({ code: 'CONFLICT' })
   // An operation that began before searches changed over may take some seconds.
-  await expect.poll(() => isDropped(app, 64), { timeout: 25_000 }).toBe(true)
+  await eventually(() => isDropped(app, 64)).toBe(true)
   const counts = 'select from embedding_count where space_id = 1'
   expect(await app.sql(counts)).toEqual([])
   await ingest(client, [message('written in the end')])
@@ -170,7 +172,7 @@ test('a provider that a space is embedded by is neither deleted nor switched off
   expect((await client.run(UpdateDocument, off)).updateProvider).toMatchObject(refused)
 
   await tryRetire(client, space.id)
-  await expect.poll(() => isDropped(own, 96), { timeout: 20_000 }).toBe(true)
+  await eventually(() => isDropped(own, 96)).toBe(true)
   expect((await client.run(UpdateDocument, off)).updateProvider).toMatchObject({
     provider: { isActive: false },
   })
@@ -193,9 +195,9 @@ test('a migration that is cancelled asks for nothing more, goes on when it is ta
     return null
   }
   const { space, jobId } = await startMigration(client, { providerId, dimensions: 32 })
-  await expect.poll(() => upstream.underWay).toBe(1)
+  await eventually(() => upstream.underWay).toBe(1)
   await client.run(CancelDocument, { input: { jobId } })
-  await expect.poll(() => upstream.underWay).toBe(0)
+  await eventually(() => upstream.underWay).toBe(0)
   expect(await readSpace(client, space.id)).toMatchObject({ state: 'BUILDING', isFilled: false })
   await ingest(client, ['while it is cancelled'])
   await client.waitUntilEmbedded()
@@ -217,7 +219,7 @@ test('a migration that is cancelled asks for nothing more, goes on when it is ta
   expect(await client.waitForJob(jobId)).toMatchObject({ state: 'SUCCEEDED', succeeded: 41 })
   expect(await readSpace(client, space.id)).toMatchObject({ isFilled: true })
   expect(await tryRetire(client, space.id)).toMatchObject({ space: { state: 'RETIRED' } })
-  await expect.poll(() => isDropped(own, 32), { timeout: 20_000 }).toBe(true)
+  await eventually(() => isDropped(own, 32)).toBe(true)
 })
 
 test('a provider that fails half-way holds up its own space only, is seen there, and goes on with another key', async () => {
@@ -238,13 +240,15 @@ test('a provider that fails half-way holds up its own space only, is seen there,
       ? null
       : { status: 401, body: '{"error":{"message":"expired"}}' }
   const { space, jobId } = await startMigration(client, { providerId })
-  await expect
-    .poll(() => progressOf(own, space.id))
-    .toMatchObject({ lastError: expect.stringContaining('expired'), waitingUntil: expect.any(String) })
+  await eventually(() => progressOf(own, space.id)).toMatchObject({
+    lastError: expect.stringContaining('expired'),
+    waitingUntil: expect.any(String),
+  })
   expect(await progressOf(own, null)).toMatchObject({ lastError: null, waitingUntil: null })
-  await expect
-    .poll(async () => (await readSpace(client, space.id)).job)
-    .toMatchObject({ state: 'RUNNING', waitingUntil: expect.any(String) })
+  await eventually(async () => (await readSpace(client, space.id)).job).toMatchObject({
+    state: 'RUNNING',
+    waitingUntil: expect.any(String),
+  })
   await ingest(client, ['goes on in the active space'])
   await client.waitUntilEmbedded()
   expect((await searchFor(client, 'goes on in the active space')).edges[0]).toMatchObject({ similarity: 1 })
@@ -271,9 +275,9 @@ test('of two administrators at once one starts, and one activates', async () => 
   if (!winner?.job) throw new Error('nobody started')
   await client.waitForJob(winner.job.id)
   const { space } = winner
-  await expect
-    .poll(async () => (await readSpace(client, space.id)).gate.find(({ name }) => name === 'INDEXED')?.isMet)
-    .toBe(true)
+  await eventually(
+    async () => (await readSpace(client, space.id)).gate.find(({ name }) => name === 'INDEXED')?.isMet,
+  ).toBe(true)
   const activated = await Promise.all([1, 2, 3].map(() => tryActivate(client, space.id)))
   expect(activated.map(({ __typename }) => __typename).sort()).toEqual([
     'ActivateEmbeddingSpacePayload',
@@ -317,14 +321,12 @@ test('a model that answers judged queries worse is refused, with the figures, un
   const providerId = await addEmbedder(client, own.upstream)
   const { space, jobId } = await startMigration(client, { providerId })
   await client.waitForJob(jobId)
-  await expect
-    .poll(() => tryActivate(client, space.id), { timeout: 20_000 })
-    .toMatchObject({
-      code: 'CONFLICT',
-      message: expect.stringMatching(
-        /NDCG: nDCG@10 of 1 judged queries is 0\.\d+; at least 0\.980 is expected/,
-      ),
-    })
+  await eventually(() => tryActivate(client, space.id)).toMatchObject({
+    code: 'CONFLICT',
+    message: expect.stringMatching(
+      /NDCG: nDCG@10 of 1 judged queries is 0\.\d+; at least 0\.980 is expected/,
+    ),
+  })
   expect(await readSpace(client, space.id)).toMatchObject({
     comparison: { queries: 1, judgedQueries: 1, ndcgActive: 1, emptyActive: 0, emptyCompared: 0 },
   })
@@ -376,7 +378,7 @@ test('the local model, OpenAI and Ollama one after the other, 512, 1536 and 768 
     expect(await client.waitForJob(jobId)).toMatchObject({ state: 'SUCCEEDED', failed: 0 })
     await activate(client, space.id)
   }
-  await expect.poll(() => [...use.spaces]).toEqual([512, 1536, 768])
+  await eventually(() => [...use.spaces]).toEqual([512, 1536, 768])
   const spaces = await readSpaces(client)
   expect(spaces.map(({ dimensions, state }) => [dimensions, state])).toEqual([
     [768, 'ACTIVE'],
@@ -386,9 +388,7 @@ test('the local model, OpenAI and Ollama one after the other, 512, 1536 and 768 
   await use.end()
   expect(use.wrong).toEqual([])
   for (const { id } of spaces) {
-    await expect
-      .poll(() => progressOf(app, id), { timeout: 20_000 })
-      .toMatchObject({ coverage: [{ pending: 0 }] })
+    await eventually(() => progressOf(app, id)).toMatchObject({ coverage: [{ pending: 0 }] })
   }
   expect(
     await app.sql(
@@ -448,7 +448,7 @@ test('every process changes over within a second', async ({ skip }) => {
   // Whoever still uses the space of before keeps its vectors.
   const [old] = (await readSpaces(first.client)).filter(({ id }) => id !== space.id)
   await tryRetire(first.client, old?.id ?? '')
-  await expect.poll(() => isDropped(first, 64), { timeout: 20_000 }).toBe(true)
+  await eventually(() => isDropped(first, 64)).toBe(true)
   expect(await spaceOf(second)).toBe(space.id)
 }, 60_000)
 

@@ -214,32 +214,61 @@ const environment = z.object({
   QUARRY_URL: httpUrl.optional(),
 })
 
+/** Names of all variables that are read. */
+export const knownVariables: readonly string[] = Object.keys(environment.shape)
+
+export interface ConfigMistake {
+  /** What it is about: without these, the rest of the environment can be read. */
+  variables: readonly string[]
+  /** For people; begins with the name of a variable. */
+  message: string
+}
+
+/** Every mistake at once, each with the variable's name; none if `parseConfig` takes the environment. */
+export function findConfigMistakes(env: Readonly<Record<string, string | undefined>>): ConfigMistake[] {
+  return readEnvironment(env).mistakes
+}
+
+function readEnvironment(env: Readonly<Record<string, string | undefined>>) {
+  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value?.trim()))
+  const parsed = environment.safeParse(set)
+  const mistakes: ConfigMistake[] = []
+  const add = (message: string, ...variables: string[]) => mistakes.push({ variables, message })
+  for (const issue of parsed.error?.issues ?? []) {
+    const name = String(issue.path[0])
+    add(`${name}: ${issue.message}`, name)
+    delete set[name]
+  }
+  // One variable with a mistake must not hide those that others make together.
+  const sound = parsed.data ?? environment.parse(set)
+  for (const name of ['QUARRY_EMBEDDING_PROVIDER', 'QUARRY_EXTRACTION_PROVIDER'] as const) {
+    if (set[name] !== 'openai' || set.OPENAI_API_KEY) continue
+    const message = `OPENAI_API_KEY: is needed for ${name}=openai (any value for a server without keys)`
+    add(message, name, 'OPENAI_API_KEY')
+  }
+  const weights = { ...scoreWeights, ...sound.QUARRY_SCORE_WEIGHTS }
+  const sum = Object.values(weights).reduce((a, b) => a + b, 0)
+  if (Math.abs(sum - 1) > 0.001) {
+    const message = `QUARRY_SCORE_WEIGHTS: together with the defaults they make ${sum.toFixed(3)}; must make 1`
+    add(message, 'QUARRY_SCORE_WEIGHTS')
+  }
+  const thresholds = { ...scoreThresholds, ...sound.QUARRY_SCORE_THRESHOLDS }
+  if (thresholds.noise > thresholds.signal)
+    add('QUARRY_SCORE_THRESHOLDS: noise must not lie above signal', 'QUARRY_SCORE_THRESHOLDS')
+  return { variables: parsed.data, mistakes, weights, thresholds }
+}
+
 /**
  * The one reader of the environment: turns variables into the typed configuration that everything else is given.
  * An empty variable counts as not set, because `FOO= command` and compose files mean that.
  * @throws SetupError that lists every mistake at once, each with the variable's name.
  */
 export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value?.trim()))
-  const parsed = environment.safeParse(set)
-  const mistakes = parsed.success
-    ? []
-    : parsed.error.issues.map((issue) => `${issue.path[0]?.toString()}: ${issue.message}`)
-  for (const name of ['QUARRY_EMBEDDING_PROVIDER', 'QUARRY_EXTRACTION_PROVIDER'] as const) {
-    if (set[name] !== 'openai' || set.OPENAI_API_KEY) continue
-    mistakes.push(`OPENAI_API_KEY: is needed for ${name}=openai (any value for a server without keys)`)
+  const { variables, mistakes, weights, thresholds } = readEnvironment(env)
+  if (!variables || mistakes.length > 0) {
+    const lines = mistakes.map(({ message }) => `  ${message}`)
+    throw new SetupError(`The configuration has mistakes:\n${lines.join('\n')}`)
   }
-  const weights = { ...scoreWeights, ...parsed.data?.QUARRY_SCORE_WEIGHTS }
-  const sum = Object.values(weights).reduce((a, b) => a + b, 0)
-  if (Math.abs(sum - 1) > 0.001)
-    mistakes.push(`QUARRY_SCORE_WEIGHTS: together with the defaults they make ${sum.toFixed(3)}; must make 1`)
-  const thresholds = { ...scoreThresholds, ...parsed.data?.QUARRY_SCORE_THRESHOLDS }
-  if (thresholds.noise > thresholds.signal)
-    mistakes.push('QUARRY_SCORE_THRESHOLDS: noise must not lie above signal')
-  if (!parsed.success || mistakes.length > 0) {
-    throw new SetupError(`The configuration has mistakes:\n${mistakes.map((line) => `  ${line}`).join('\n')}`)
-  }
-  const variables = parsed.data
   return {
     database: variables.DATABASE_URL
       ? { kind: 'postgres', url: variables.DATABASE_URL, poolSize: variables.QUARRY_DATABASE_POOL }

@@ -1,5 +1,6 @@
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { parseConfig } from '../../src/config.ts'
+import { findConfigMistakes, knownVariables, parseConfig } from '../../src/config.ts'
 import { SetupError } from '../../src/errors.ts'
 
 describe('with nothing set', () => {
@@ -247,3 +248,26 @@ test.each([
     expect(parseConfig({ HOST, QUARRY_PROVIDER_NETWORK: network }).providers.network).toBe(expected)
   },
 )
+
+test('without the variables that its mistakes name, an environment can be read', () => {
+  const values = fc.constantFrom(
+    '',
+    'x',
+    '0',
+    '-1',
+    '70000',
+    'openai',
+    'noise:1,signal:0',
+    'content:1',
+    'http://a',
+  )
+  fc.assert(
+    fc.property(fc.dictionary(fc.constantFrom(...knownVariables, 'QUARRY_ELSE'), values), (env) => {
+      const mistaken = findConfigMistakes(env).flatMap(({ variables }) => variables)
+      const rest = Object.fromEntries(Object.entries(env).filter(([name]) => !mistaken.includes(name)))
+      expect(findConfigMistakes(rest)).toEqual([])
+      expect(() => parseConfig(rest)).not.toThrow()
+      if (mistaken.length > 0) expect(() => parseConfig(env)).toThrow(SetupError)
+    }),
+  )
+})

@@ -100,65 +100,21 @@ export function createProviders(options: {
     }
   }
 
-  const open = (id: string, key: SealedKey | null) => (key === null ? '' : keys.open(key, id))
-
   /** @throws ProviderError */
   function openForUse({ provider, key }: ProviderWithKey): string {
     const refuse = (why: string) => new ProviderError('MISCONFIGURED', `Provider ${provider.name}: ${why}`)
     if (!provider.isActive) throw refuse('it is not active. Set isActive to true, or use another.')
     try {
-      return open(provider.id, key)
+      return openKey(keys, provider.id, key)
     } catch (error) {
       throw error instanceof ProviderKeyError ? refuse(error.message) : error
-    }
-  }
-
-  async function tryConnection({ provider, key }: ProviderWithKey): Promise<ValidationOutcome> {
-    const stated: StatedLimits = { statedRequestsPerMinute: null, statedTokensPerMinute: null }
-    const observed: typeof fetch = async (input, init) => {
-      const response = await guarded.fetch(input, init)
-      noteLimits(stated, response.headers)
-      return response
-    }
-    const clients: (EmbeddingProvider | ChatModel)[] = []
-    const own = <Client extends EmbeddingProvider | ChatModel>(client: Client) => {
-      clients.push(client)
-      return client
-    }
-    // A client by itself goes to the account of the environment.
-    const account = usage.account(
-      { accountId: provider.id, type: provider.type === 'LOCAL' ? 'local' : 'openai' },
-      'VALIDATION',
-    )
-    try {
-      const apiKey = open(provider.id, key)
-      const { embeddingModel, extractionModel } = provider
-      const config = embeddingModel === null ? null : embeddingConfig(provider, embeddingModel, null, apiKey)
-      const tried = {
-        embedding:
-          config && accountEmbeddings(own(createEmbeddingProvider(config, { fetch: observed })), account),
-        chat:
-          extractionModel === null
-            ? null
-            : accountChat(
-                own(createChatModel(chatConfig(provider, extractionModel, apiKey), { fetch: observed })),
-                account,
-              ),
-      }
-      return outcomeOf(await tryOut(tried, validationLimitMs), stated)
-    } catch (error) {
-      // A key that cannot be read, a model that does not have the dimensions: nothing was asked.
-      if (!(error instanceof QuarryError)) throw error
-      return { error: error.message, embeddingDimensions: null, ...stated, waitMs: null }
-    } finally {
-      await Promise.all(clients.map((client) => client.close()))
     }
   }
 
   async function validate(id: string): Promise<ProviderRow> {
     // A little longer than it takes, for the statements.
     const found = await beginValidation(database, id, validationLimitMs + 5000)
-    const outcome = await tryConnection(found)
+    const outcome = await tryStored(found, { keys, fetch: guarded.fetch, usage })
     await endValidation(database, found.provider, outcome)
     return readProvider(database, id)
   }
@@ -236,6 +192,68 @@ export function createProviders(options: {
     },
     keyProblem: ({ keyId }) => (keyId === null || keys.has(keyId) ? null : missingKey(keyId)),
     close: () => guarded.close(),
+  }
+}
+
+const openKey = (keys: Pick<KeyRing, 'open'>, id: string, key: SealedKey | null) =>
+  key === null ? '' : keys.open(key, id)
+
+/**
+ * Really asks a provider for all that it is stored to do, within 10 s; stores nothing of what comes.
+ * @param usage where the requests are accounted; null: nowhere
+ */
+export async function tryStored(
+  { provider, key }: ProviderWithKey,
+  options: {
+    keys: Pick<KeyRing, 'open'>
+    fetch: typeof fetch
+    usage: Pick<UsageLedger, 'account'> | null
+  },
+): Promise<ValidationOutcome> {
+  const { keys, usage } = options
+  const stated: StatedLimits = { statedRequestsPerMinute: null, statedTokensPerMinute: null }
+  const observed: typeof fetch = async (input, init) => {
+    const response = await options.fetch(input, init)
+    noteLimits(stated, response.headers)
+    return response
+  }
+  const clients: (EmbeddingProvider | ChatModel)[] = []
+  const own = <Client extends EmbeddingProvider | ChatModel>(client: Client) => {
+    clients.push(client)
+    return client
+  }
+  // A client by itself goes to the account of the environment.
+  const account =
+    usage?.account(
+      { accountId: provider.id, type: provider.type === 'LOCAL' ? 'local' : 'openai' },
+      'VALIDATION',
+    ) ?? null
+  try {
+    const apiKey = openKey(keys, provider.id, key)
+    const { embeddingModel, extractionModel } = provider
+    const embedding =
+      embeddingModel === null
+        ? null
+        : own(
+            createEmbeddingProvider(embeddingConfig(provider, embeddingModel, null, apiKey), {
+              fetch: observed,
+            }),
+          )
+    const chat =
+      extractionModel === null
+        ? null
+        : own(createChatModel(chatConfig(provider, extractionModel, apiKey), { fetch: observed }))
+    const tried = {
+      embedding: embedding && account ? accountEmbeddings(embedding, account) : embedding,
+      chat: chat && account ? accountChat(chat, account) : chat,
+    }
+    return outcomeOf(await tryOut(tried, validationLimitMs), stated)
+  } catch (error) {
+    // A key that cannot be read, a model that does not have the dimensions: nothing was asked.
+    if (!(error instanceof QuarryError)) throw error
+    return { error: error.message, embeddingDimensions: null, ...stated, waitMs: null }
+  } finally {
+    await Promise.all(clients.map((client) => client.close()))
   }
 }
 

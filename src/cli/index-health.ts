@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { bytesText } from '../bytes.ts'
 import { QuarryError } from '../errors.ts'
 import type { ApiClient } from './client.ts'
 import { paint, say, table } from './terminal.ts'
@@ -101,7 +102,7 @@ export function indexLines(indexes: readonly VectorIndex[]): string[] {
     index.kind,
     stateColour(index.state)(index.state),
     index.rows,
-    size(index.sizeBytes),
+    bytesText(index.sizeBytes),
     index.precision?.toLowerCase() ?? '',
     index.m === null ? '' : `${index.m}/${index.efConstruction}`,
     `${Math.round(100 * index.bloat)} %`,
@@ -138,12 +139,4 @@ function notesOf({ kind, state, reason, buildProgress, lastError }: VectorIndex)
     ...(reason === null ? [] : [`${kind} ${state.toLowerCase()}: ${reason}${progress}`]),
     ...(lastError === null ? [] : [paint.red(`${kind}: ${lastError}`)]),
   ]
-}
-
-const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
-
-function size(bytes: number): string {
-  const power = Math.min(units.length - 1, bytes > 0 ? Math.floor(Math.log2(bytes) / 10) : 0)
-  const value = bytes / 1024 ** power
-  return `${value >= 10 || power === 0 ? Math.round(value) : value.toFixed(1)} ${units[power]}`
 }

@@ -219,7 +219,8 @@ function assemble(
   }
 }
 
-function hidePassword(url: string): string {
+/** An address as errors and answers may show it. */
+export function hidePassword(url: string): string {
   const parsed = new URL(url)
   if (parsed.password) parsed.password = '***'
   return parsed.href

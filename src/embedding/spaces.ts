@@ -28,7 +28,8 @@ export {
 /** Whoever makes, changes over or drops spaces holds it: one at a time. */
 const spaceLock = 72707370
 const spaceLockLimitMs = 30_000
-const requiredTriggers = entityKinds
+/** Without these, texts would not be embedded and counts would be wrong: a start refuses a database that lacks one. */
+export const requiredTriggers: readonly string[] = entityKinds
   .flatMap((kind) =>
     ['insert', 'update', 'delete'].map((event) => `${kind.toLowerCase()}_embedding_${event}`),
   )
@@ -246,7 +247,10 @@ async function requireTriggers(sql: Sql): Promise<void> {
 }
 
 /** Whether a provider embeds as a space was embedded, as far as it says so without being asked. */
-export function isSameModel(space: EmbeddingSpace, provider: EmbeddingProvider): boolean {
+export function isSameModel(
+  space: EmbeddingSpace,
+  provider: Pick<EmbeddingProvider, 'type' | 'model' | 'knownDimensions'>,
+): boolean {
   const { type, model, knownDimensions } = provider
   // Unknown dimensions are not asked for: a provider that is down must not keep a search by words from working. The
   // pipeline refuses vectors of another length.
@@ -255,15 +259,24 @@ export function isSameModel(space: EmbeddingSpace, provider: EmbeddingProvider):
 }
 
 function requireSameModel(space: EmbeddingSpace, provider: EmbeddingProvider): void {
-  if (isSameModel(space, provider)) return
+  const difference = modelDifference(space, provider)
+  if (difference !== null) throw new SetupError(difference)
+}
+
+/** Why vectors of this provider do not fit into the space, and what to do; null if they do, as far as is known. */
+export function modelDifference(
+  space: EmbeddingSpace,
+  provider: Pick<EmbeddingProvider, 'type' | 'model' | 'knownDimensions'>,
+): string | null {
+  if (isSameModel(space, provider)) return null
   const dimensions = provider.knownDimensions
   const configured = `${provider.type}/${provider.model}${dimensions ? ` with ${dimensions} dimensions` : ''}`
-  throw new SetupError(
+  return (
     `This database was embedded by ${nameOfSpace(space)}, but the configuration asks for ${configured}. ` +
-      'Vectors of two models cannot be compared. ' +
-      'Set QUARRY_EMBEDDING_PROVIDER and its model back, or use another database or QUARRY_DATA_DIR. To move what is ' +
-      'embedded to another model while searches go on, start with the model of before, add the other as a provider ' +
-      '(createProvider) and start a migration (startEmbeddingMigration); see docs/migration.md.',
+    'Vectors of two models cannot be compared. ' +
+    'Set QUARRY_EMBEDDING_PROVIDER and its model back, or use another database or QUARRY_DATA_DIR. To move what is ' +
+    'embedded to another model while searches go on, start with the model of before, add the other as a provider ' +
+    '(createProvider) and start a migration (startEmbeddingMigration); see docs/migration.md.'
   )
 }
 

@@ -16,7 +16,8 @@ export interface ProcessRecord {
 }
 
 const heartbeatMs = 5_000
-const deadAfterSeconds = 30
+/** A process that was silent for so long is dead to the others. */
+export const deadAfterSeconds = 30
 
 /**
  * Enters this process and keeps its heartbeat. With each beat the dead are cleared: their leases fall with their row

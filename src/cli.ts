@@ -60,6 +60,19 @@ program
     say(applied.length > 0 ? `Applied ${applied.join(', ')}` : 'Nothing to do: the database is up to date')
   })
 
+program
+  .command('doctor')
+  .description('look whether all is as it should be, and say what to do where it is not; changes nothing')
+  .option('--json', 'as JSON: name, state, message and remedy of each check', false)
+  .addHelpText(
+    'after',
+    '\nExit codes: 0 all is well (warnings allowed), 1 something is wrong, 2 wrong usage.',
+  )
+  .action(async ({ json }: { json: boolean }) => {
+    const { runDoctor } = await import('./cli/doctor.ts')
+    if (!(await runDoctor(process.env, json))) process.exitCode = exit.failed
+  })
+
 interface ImportCommandOptions {
   format: string
   source?: string
@@ -383,7 +396,7 @@ function dieOf(error: Error): void {
 
 try {
   await program.parseAsync()
-  process.exitCode = exit.ok
+  process.exitCode ??= exit.ok
 } catch (error) {
   if (error instanceof Interrupted) process.exitCode = interruptExitCodes[error.signal]
   else if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exit.ok : exit.usage

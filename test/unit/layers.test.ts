@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /** Lowest first; what stands in one row must not know of each other. */
 const layers = [
-  ['errors', 'log', 'bell', 'metrics'],
+  ['errors', 'log', 'bell', 'metrics', 'bytes'],
   ['config'],
   ['db'],
   ['jobs', 'providers'],
@@ -18,7 +18,7 @@ const layers = [
   ['extraction'],
   ['graphql'],
   ['server'],
-  ['app'],
+  ['app', 'doctor'],
   ['cli'],
 ]
 const heightOf = new Map(layers.flatMap((names, height) => names.map((name) => [name, height] as const)))

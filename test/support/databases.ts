@@ -33,6 +33,11 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   return template.engine === 'embedded' ? copyFolder(template.location) : copyDatabase(template.location)
 }
 
+/** A copy of a database that nobody has open. */
+export function copyTestDatabase(config: DatabaseConfig): Promise<TestDatabase> {
+  return config.kind === 'embedded' ? copyFolder(config.dataDir) : copyDatabase(config.url)
+}
+
 /**
  * A temporary folder whose `data` is a migrated data folder, so that a command on it starts in a third of the time;
  * `await using` removes it.

@@ -20,6 +20,7 @@ import { type ClockReading, judgeClock, readingOf } from './clock.ts'
 import { freeBytesAt, judgeDataDisk, judgeUploadDisk } from './disk.ts'
 import { type Finding, type Judgement, named, skipped, unknown, wrong } from './finding.ts'
 import {
+  isNew,
   isUpToDate,
   judgeConfiguration,
   judgeCoverage,
@@ -29,9 +30,9 @@ import {
   judgeMigrations,
   judgeNode,
   judgeQueue,
+  judgeRows,
   judgeSpace,
   judgeTriggers,
-  judgeUnrecorded,
   judgeVariables,
   judgeVector,
   judgeWords,
@@ -47,7 +48,9 @@ import {
 import { judgeReadiness, judgeStanding, type Readiness, type ServedStanding } from './served.ts'
 import {
   countLivingProcesses,
-  countUnrecorded,
+  countMissingRows,
+  countOrphanedRows,
+  countOutdatedRows,
   isPartitionThere,
   readClock,
   readCommonestFailure,
@@ -111,7 +114,12 @@ export async function* examine({
   const place: Place =
     doubt === null
       ? await findPlace(settings.config, log, limits)
-      : { kind: 'nowhere', cause: doubt, judgement: unknown(`not looked for: ${doubt}`) }
+      : {
+          kind: 'nowhere',
+          cause: doubt,
+          isNothingThere: false,
+          judgement: unknown(`not looked for: ${doubt}`),
+        }
   let databaseBytes: number | null = null
   try {
     if (place.judgement) yield named('database', place.judgement)
@@ -200,7 +208,11 @@ async function* examineHere(
   try {
     const seen =
       place.kind === 'database' ? yield* examineDatabase(place, settings, embedding, note) : nothingSeen
-    if (place.kind === 'nowhere') yield* notLookedAt(databaseChecks, place.cause)
+    if (place.kind === 'nowhere') {
+      yield* place.isNothingThere
+        ? nothingThere(databaseChecks, place.cause)
+        : notLookedAt(databaseChecks, place.cause)
+    }
     yield (await embedding?.trial.finding) ??
       named('provider for embedding', unknown(`not asked: ${embeddingDoubt}`))
     if (extraction) yield await extraction.finding
@@ -259,7 +271,9 @@ async function* examineDatabase(
   })
   yield await check('pgvector', async () => judgeVector(await readServer(sql)))
   if (!seen.migrations || !isUpToDate(seen.migrations)) {
-    yield* notLookedAt(tableChecks, 'the tables are not those of this version (see migrations)')
+    yield* seen.migrations && isNew(seen.migrations)
+      ? nothingThere(tableChecks, 'there are no tables yet')
+      : notLookedAt(tableChecks, 'the tables are not those of this version (see migrations)')
     return nothingSeen
   }
 
@@ -287,7 +301,13 @@ async function* examineDatabase(
         await isSomebodyWorking(),
       )
     })
-    yield await check('embedding rows', async () => judgeUnrecorded(await countUnrecorded(sql, space.id)))
+    yield await check('embedding rows', async () =>
+      judgeRows({
+        missing: await countMissingRows(sql, space.id),
+        outdated: await countOutdatedRows(sql, space.id),
+        orphaned: await countOrphanedRows(sql, space.id),
+      }),
+    )
   } else yield* withoutSpace(['embeddings', 'embedding rows'])
   yield await check('words', async () => judgeWords(await countWordless(sql), await isSomebodyWorking()))
   yield await check('jobs', async () => judgeJobs(await readFailingJobs(sql)))
@@ -333,17 +353,16 @@ async function* examineDatabase(
         const name = index.space.state === 'ACTIVE' ? title : `${title} of space ${index.space.id}`
         findings.push(named(name, judgeIndex(database, index, isWorking)))
       }
-      return unknown('there is no embedding space yet')
+      return skipped('there is no embedding space yet')
     })
     if (findings.length > 0) yield* findings
     else yield whole
   }
 
   function* withoutSpace(names: readonly string[]): Generator<Finding> {
-    yield* notLookedAt(
-      names,
-      seen.space === null ? 'there is no embedding space yet' : 'the embedding space could not be read',
-    )
+    yield* seen.space === null
+      ? nothingThere(names, 'there is no embedding space yet')
+      : notLookedAt(names, 'the embedding space could not be read')
   }
 }
 
@@ -394,6 +413,10 @@ async function* examineDisks(
   yield await guarded('upload folder', async () =>
     judgeUploadDisk(tmpdir(), await freeBytesAt(tmpdir()), server.maxUploadBytes),
   )
+}
+
+function* nothingThere(names: readonly string[], why: string): Generator<Finding> {
+  for (const name of names) yield named(name, skipped(why))
 }
 
 function* notLookedAt(names: readonly string[], cause: string): Generator<Finding> {
@@ -471,10 +494,18 @@ const remedies: Readonly<Record<string, string>> = {
   '42P01': 'Something of the database was dropped: restore it from a backup.',
   '42703': 'Something of the database was dropped: restore it from a backup.',
   '42501': 'Give the role of DATABASE_URL the rights of the owner of these tables.',
-  '57014': 'Something holds it up: select pid, state, query from pg_stat_activity shows who.',
 }
 
+/** A statement was ended at its limit: nothing is known, and nothing need be wrong (PostgreSQL, query_canceled). */
+const canceled = '57014'
+
 function judgeStatementError(error: Error & { code: string }): Judgement {
+  if (error.code === canceled) {
+    return unknown(
+      `it took too long to look: ${error.message}`,
+      'Much data takes its time; if it is little, something holds it up: select pid, state, query from pg_stat_activity.',
+    )
+  }
   return wrong(
     `could not be looked at: ${error.message} (${error.code})`,
     remedies[error.code] ?? 'The log of the database says more.',

@@ -10,14 +10,14 @@ import {
 } from '../db/migrate.ts'
 import type { EmbeddingCoverage } from '../embedding/coverage.ts'
 import { decide, leastRecall } from '../embedding/index-care.ts'
-import { bloatOf } from '../embedding/index-plan.ts'
+import { bloatOf, careRules } from '../embedding/index-plan.ts'
 import type { EmbeddingSpace, EntityKind } from '../embedding/spaces.ts'
 import type { VectorIndex } from '../embedding/vector-index.ts'
 import type { ProcessRole } from '../jobs/processes.ts'
 import type { QueueDepth } from '../jobs/stats.ts'
 import type { ValidationOutcome } from '../providers/records.ts'
 import { type Judgement, ok, skipped, warning, wrong } from './finding.ts'
-import type { FailingJobs } from './statements.ts'
+import { deleteOrphanedRows, type FailingJobs, renewOutdatedRows } from './statements.ts'
 import { type StoredTrigger, type TriggerGroup, triggerGroups } from './triggers.ts'
 import type { UnknownVariable } from './variables.ts'
 
@@ -64,13 +64,17 @@ export function judgeMigrations(state: MigrationState): Judgement {
   if (problem !== null) return wrong(problem)
   const names = state.pending.map(({ name }) => name).join(', ')
   if (state.pending.length === 0) return ok(`all ${state.applied} are applied`)
-  if (state.applied === 0)
+  if (isNew(state))
     return ok(`none yet; the first start applies all ${state.pending.length} (or quarry migrate)`)
   return warning(
     `${state.applied} are applied, to be applied: ${names}`,
     'Start Quarry of this version, or run quarry migrate. Stop processes of the earlier version first.',
   )
 }
+
+/** Whether nothing was ever applied. */
+export const isNew = (state: MigrationState): boolean =>
+  state.applied === 0 && migrationProblem(state) === null
 
 /** Whether tables are as this code expects them, so that the rest can be looked at. */
 export const isUpToDate = ({ pending, unfinished, unknown }: MigrationState): boolean =>
@@ -132,7 +136,7 @@ export function judgeTriggers(
   if (broken.length === 0) return ok(`all ${count} are there and enabled`)
   return wrong(
     broken.join('; '),
-    'Enable them (alter table ... enable trigger ...), or make them again as prisma/migrations has them; then start Quarry again, which queues what was missed.',
+    'Enable them (alter table ... enable trigger ...), or make them again as prisma/migrations has them; then run quarry doctor again, which finds the rows that were missed.',
   )
 }
 
@@ -201,9 +205,13 @@ export function judgeIndex(
     const isBySomebody = decision.action === 'build' && isSomebodyWorking
     return warning(`${name} is to be built anew: ${decision.reason}`, isBySomebody ? builder : `${rebuild}.`)
   }
-  const dead = Math.round(100 * bloatOf({ rows, present, dimensions: space.dimensions }))
   const found = recall === null ? 'recall not measured' : `recall ${percentOf(recall)} %`
-  return ok(`${name}: ${many(rows, 'vector')}, ${found}, ${dead} % dead`)
+  // Of a small one the estimate says nothing, and nobody goes by it.
+  const isLarge = present.bytes >= careRules.bloatFromBytes
+  const bloat = isLarge ? bloatOf({ rows, present, dimensions: space.dimensions }) : 0
+  return ok(
+    `${name}: ${many(rows, 'vector')}, ${found}${isLarge ? `, ${Math.round(100 * bloat)} % dead` : ''}`,
+  )
 }
 
 /** @param commonest why most of the failed have failed */
@@ -235,12 +243,32 @@ export function judgeCoverage(
   return ok(found)
 }
 
-/** @param n texts without an embedding row */
-export function judgeUnrecorded(n: number): Judgement {
-  if (n === 0) return ok('every text has its embedding row')
+/** Numbers of texts: without a row, with one of an earlier text; and of rows whose text is gone. */
+export interface RowCounts {
+  missing: number
+  outdated: number
+  orphaned: number
+}
+
+export function judgeRows({ missing, outdated, orphaned }: RowCounts): Judgement {
+  const faults = [
+    missing > 0 && {
+      found: `${many(missing, 'text has', 'texts have')} none, so nobody would ever embed ${missing === 1 ? 'it' : 'them'}`,
+      remedy: 'Start Quarry again: a start queues texts without a row.',
+    },
+    outdated > 0 && {
+      found: `${many(outdated, 'is', 'are')} of an earlier text, so a search by meaning finds what is no longer there`,
+      remedy: `Have them embedded anew: ${renewOutdatedRows};`,
+    },
+    orphaned > 0 && {
+      found: `${many(orphaned, 'is', 'are')} of something that is deleted`,
+      remedy: `Delete them: ${deleteOrphanedRows};`,
+    },
+  ].filter((fault) => fault !== false)
+  if (faults.length === 0) return ok('every text has its own')
   return wrong(
-    `${many(n, 'text has', 'texts have')} no embedding row, so nobody would ever embed ${n === 1 ? 'it' : 'them'}`,
-    'Start Quarry again: a start queues them. They come about where rows are loaded while triggers are off.',
+    faults.map(({ found }) => found).join('; '),
+    `${faults.map(({ remedy }) => remedy).join(' ')} It comes about where data is changed while triggers are off.`,
   )
 }
 

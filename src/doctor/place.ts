@@ -19,8 +19,14 @@ export type Place =
   /** A running server has the database, or is all that is configured. */
   | { kind: 'server'; url: string; judgement: Judgement | null; howToSeeMore: string }
   | { kind: 'database'; database: Database; sql: Sql; judgement: Judgement }
-  /** Nobody can be asked. @property cause why */
-  | { kind: 'nowhere'; cause: string; judgement: Judgement }
+  /** Nobody can be asked. */
+  | {
+      kind: 'nowhere'
+      cause: string
+      /** Whether that is as it should be: there is nothing yet. */
+      isNothingThere: boolean
+      judgement: Judgement
+    }
 
 /** How long is waited for what, milliseconds. */
 export interface Limits {
@@ -61,7 +67,12 @@ export async function findPlace(
   }
 }
 
-const nowhere = (cause: string, judgement: Judgement): Place => ({ kind: 'nowhere', cause, judgement })
+const nowhere = (cause: string, judgement: Judgement, isNothingThere = false): Place => ({
+  kind: 'nowhere',
+  cause,
+  isNothingThere,
+  judgement,
+})
 
 async function findInFolder(
   config: Extract<DatabaseConfig, { kind: 'embedded' }>,
@@ -115,6 +126,7 @@ async function findInFolder(
     return nowhere(
       'there is no database yet',
       ok(`the data folder ${folder} ${found}; the first start makes it`),
+      true,
     )
   }
   return open(config, `${folder}, embedded and held by nobody else`, log, limits)

@@ -7,7 +7,7 @@ import type { DatabaseConfig } from '../../../src/config.ts'
 import { examine } from '../../../src/doctor/examine.ts'
 import { type Finding, isWell } from '../../../src/doctor/finding.ts'
 import { findPlace, type Limits, usualLimits } from '../../../src/doctor/place.ts'
-import { readTriggers } from '../../../src/doctor/statements.ts'
+import { deleteOrphanedRows, readTriggers, renewOutdatedRows } from '../../../src/doctor/statements.ts'
 import { triggerGroups } from '../../../src/doctor/triggers.ts'
 import { createLogger } from '../../../src/log.ts'
 import { generateEncryptionKey } from '../../../src/providers/keys.ts'
@@ -53,7 +53,7 @@ afterAll(async () => {
 
 /** Asks nobody but the test's own server. */
 function environment(): Record<string, string> {
-  return { ...providerEnv(upstream), QUARRY_ENCRYPTION_KEY: encryptionKey }
+  return { ...providerEnv(upstream), QUARRY_ENCRYPTION_KEY: encryptionKey, QUARRY_MAX_UPLOAD_MB: '1' }
 }
 
 const variablesOf = (config: DatabaseConfig): Record<string, string> =>
@@ -204,7 +204,7 @@ describe('what is wrong in the database', () => {
       'vector index atom': expect.stringMatching(/^wrong: .*is missing/),
       'vector index topic': expect.stringMatching(/^wrong: .*90 %/),
       embeddings: expect.stringMatching(/^warning: 1 ready, 0 owed, 1 failed.*too odd for words/),
-      'embedding rows': expect.stringMatching(/^wrong: 1 text has no embedding row/),
+      'embedding rows': expect.stringMatching(/^wrong: 1 text has none/),
       words: expect.stringMatching(/^warning: 1 text is not cut/),
       jobs: expect.stringMatching(/^wrong: .*3 IMPORT jobs in a row.*no chat export/),
       'job queue': expect.stringMatching(/^(wrong|warning): 1 to be begun.*nobody works/),
@@ -225,10 +225,30 @@ describe('what is wrong in the database', () => {
     else expect(found.triggers).toBeUndefined()
   })
 
+  test('rows of earlier texts and of what is deleted are found, and gone after what doctor says is done', async () => {
+    await using copy = await spoilt([
+      'alter table message disable trigger user',
+      `update message set content = 'The dam broke' where content = 'The dam holds'`,
+      `delete from message where content = 'The river rises'`,
+      'alter table message enable trigger user',
+    ])
+    const env = { ...environment(), ...variablesOf(copy.config) }
+    const rows = (await examineAll(env)).find(({ name }) => name === 'embedding rows')
+    expect(rows?.message).toMatch(/^1 is of an earlier text.*; 1 is of something that is deleted$/)
+    for (const statement of [renewOutdatedRows, deleteOrphanedRows]) expect(rows?.remedy).toContain(statement)
+    const database = await reopen(copy.config)
+    await database.query(renewOutdatedRows)
+    await database.query(deleteOrphanedRows)
+    await database.close()
+    const found = troubles(await examineAll(env))
+    expect(found['embedding rows']).toBeUndefined()
+    expect(found.embeddings).toMatch(/^warning: 0 ready, 1 owed, 0 failed, and nobody works/)
+  })
+
   test('a partition that is gone is told, and what needs it is told apart', async () => {
     const found = troubles(await examineSpoilt(['drop table embedding_1']))
     expect(found['embedding space']).toMatch(/^wrong: .*embedding_1/)
-    expect(found['embedding rows']).toMatch(/^wrong: 2 texts have no/)
+    expect(found['embedding rows']).toMatch(/^wrong: 2 texts have none/)
   })
 })
 
@@ -367,7 +387,14 @@ describe('a database that cannot be asked', () => {
     expect(isWell(findings)).toBe(true)
     expect(await readdir(folder.path)).toEqual([])
     await mkdir(join(folder.path, 'new'))
-    expect(troubles(await examineAll(env)).migrations).toMatch(/there is no database yet/)
+    const empty = await examineAll(env)
+    expect(empty).toContainEqual({
+      name: 'migrations',
+      state: 'skipped',
+      message: 'there is no database yet',
+      remedy: null,
+    })
+    expect(troubles(empty)).toEqual({})
     expect(await readdir(join(folder.path, 'new'))).toEqual([])
   })
 

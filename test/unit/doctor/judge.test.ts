@@ -11,6 +11,7 @@ import {
   judgeNode,
   judgeOutcome,
   judgeQueue,
+  judgeRows,
   judgeSpace,
   judgeTriggers,
   judgeVector,
@@ -172,6 +173,12 @@ describe('a vector index', () => {
     ['is there', {}, 'ok', 'recall not measured'],
     ['finds enough', { recall: 0.951 }, 'ok', 'recall 95.1 %'],
     ['finds too little', { recall: 0.9499 }, 'wrong', '94.9 %'],
+    [
+      'is large, and partly dead',
+      { rows: 10_000, present: { ...present, m: 32, efConstruction: 128, bytes: 12 * MIB } },
+      'ok',
+      '% dead',
+    ],
     ['is missing', { present: null }, 'wrong', 'is missing'],
     ['is invalid', { present: { ...present, isValid: false } }, 'wrong', 'is invalid'],
     ['cannot be built', { present: null, lastError: 'no memory' }, 'wrong', 'last build failed: no memory'],
@@ -207,6 +214,16 @@ describe('embeddings', () => {
     expect(judged.state).toBe(state)
     if (commonest) expect(judged.message).toContain('(2): too odd')
   })
+})
+
+test.each([
+  [{ missing: 0, outdated: 0, orphaned: 0 }, 'ok', []],
+  [{ missing: 1, outdated: 0, orphaned: 0 }, 'wrong', ['1 text has none']],
+  [{ missing: 0, outdated: 2, orphaned: 3 }, 'wrong', ['2 are of an earlier text', '3 are of something']],
+])('embedding rows %o are %s', (counts, state, messages) => {
+  const judged = judgeRows(counts)
+  expect(judged.state).toBe(state)
+  for (const message of messages) expect(judged.message).toContain(message)
 })
 
 describe('the job queue', () => {

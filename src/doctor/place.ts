@@ -62,8 +62,15 @@ export async function findPlace(
       ? await findInFolder(database, log, limits)
       : await findOnPostgres(database, log, limits)
   } catch (error) {
-    if (!(error instanceof QuarryError)) throw error
-    return nowhere('the database cannot be opened', wrong(error.message))
+    if (error instanceof QuarryError) return nowhere('the database cannot be opened', wrong(error.message))
+    if (!isSystemError(error)) throw error
+    return nowhere(
+      'the data folder cannot be reached',
+      wrong(
+        `the data folder cannot be reached: ${error.message}`,
+        'Give this user access to it, or set QUARRY_DATA_DIR to another folder.',
+      ),
+    )
   }
 }
 
@@ -219,6 +226,10 @@ function readOnly(database: Database, failed: Promise<never>, limitMs: number): 
     },
   }
 }
+
+/** What the operating system refuses, such as to look into a folder above. */
+const isSystemError = (error: unknown): error is NodeJS.ErrnoException =>
+  error instanceof Error && 'syscall' in error
 
 async function whyNotWritable(folder: string): Promise<string | null> {
   try {

@@ -1,4 +1,4 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -405,6 +405,15 @@ describe('a database that cannot be asked', () => {
     expect(troubles(await examineAll({ ...environment(), QUARRY_DATA_DIR: path })).database).toMatch(
       /is a file/,
     )
+  })
+
+  test('because there is no way to its folder is wrong', async () => {
+    await using folder = await temporaryFolder()
+    const path = join(folder.path, 'loop')
+    await symlink(path, path)
+    const found = troubles(await examineAll({ ...environment(), QUARRY_DATA_DIR: path }))
+    expect(found.database).toMatch(/^wrong: the data folder cannot be reached: ELOOP/)
+    expect(found.disk).toMatch(/^wrong: .*ELOOP/)
   })
 
   test('because its lock cannot be read is wrong, with the lock to delete', async () => {

@@ -120,6 +120,7 @@ const space = {
   provider: 'OPENAI',
   model: 'm',
   dimensions: 64,
+  providerId: null,
   state: 'ACTIVE',
   precision: 'FULL',
   nextPrecision: null,

@@ -23,7 +23,7 @@ async function setupEmbedded(project: TestProject): Promise<() => Promise<void>>
 }
 
 async function setupPostgres(project: TestProject, serverUrl: string): Promise<() => Promise<void>> {
-  const name = `quarry_template_${process.pid}`
+  const name = `quarry_template_${project.name}_${process.pid}`
   const url = new URL(serverUrl)
   url.pathname = `/${name}`
   await runOnServer(serverUrl, `create database ${name}`)

@@ -6,7 +6,7 @@ import { type Config, type ConfigMistake, findConfigMistakes, parseConfig } from
 import type { Sql } from '../db/database.ts'
 import { type MigrationState, readMigrationState, readServer } from '../db/migrate.ts'
 import { readCoverage } from '../embedding/coverage.ts'
-import { type EmbeddingSpace, findActiveSpace } from '../embedding/spaces.ts'
+import { readSpaces, type SpaceRecord } from '../embedding/spaces.ts'
 import { readOldestOwedSeconds } from '../embedding/stats.ts'
 import { readCaredSpaces, readVectorIndexes } from '../embedding/vector-index.ts'
 import { errorMessage, NotFoundError, QuarryError } from '../errors.ts'
@@ -29,6 +29,7 @@ import {
   judgeKeys,
   judgeMigrations,
   judgeNode,
+  judgeNoSpace,
   judgeQueue,
   judgeRows,
   judgeSpace,
@@ -261,7 +262,7 @@ async function* examineDatabase(
   const check = createCheck()
   const seen: {
     migrations?: MigrationState
-    space?: EmbeddingSpace | null
+    spaces?: readonly SpaceRecord[]
     stored?: Stored[]
     bytes?: number
   } = {}
@@ -283,32 +284,9 @@ async function* examineDatabase(
   const isSomebodyWorking = async () => (await living()).length > 0
 
   yield await check('triggers', async () => judgeTriggers(await readTriggers(sql)))
-  yield await check('embedding space', async () => {
-    const space = await findActiveSpace(sql)
-    seen.space = space
-    if (space === null) return judgeSpace(null, false, null)
-    return judgeSpace(space, await isPartitionThere(sql, space), embedding?.differenceFrom(space))
-  })
+  yield* examineSpaces()
   yield* examineIndexes()
-  const { space } = seen
-  if (space) {
-    yield await check('embeddings', async () => {
-      const { coverage } = await readCoverage(sql, space.id)
-      return judgeCoverage(
-        coverage,
-        await readCommonestFailure(sql, space.id),
-        await readOldestOwedSeconds(sql, space.id),
-        await isSomebodyWorking(),
-      )
-    })
-    yield await check('embedding rows', async () =>
-      judgeRows({
-        missing: await countMissingRows(sql, space.id),
-        outdated: await countOutdatedRows(sql, space.id),
-        orphaned: await countOrphanedRows(sql, space.id),
-      }),
-    )
-  } else yield* withoutSpace(['embeddings', 'embedding rows'])
+  yield* examineEmbeddings()
   yield await check('words', async () => judgeWords(await countWordless(sql), await isSomebodyWorking()))
   yield await check('jobs', async () => judgeJobs(await readFailingJobs(sql)))
   yield await check('job queue', async () =>
@@ -343,14 +321,37 @@ async function* examineDatabase(
   }
   return { databaseBytes: seen.bytes ?? null, stored: seen.stored ?? [] }
 
+  async function* examineSpaces(): AsyncGenerator<Finding, void, undefined> {
+    const names = new Map<string, string>()
+    const whole = await check('embedding space', async () => {
+      const spaces = await readSpaces(sql)
+      for (const { id, name } of await readProviders(sql)) names.set(id, name)
+      // The one that searches use comes first.
+      seen.spaces = spaces
+        .filter(({ state }) => state !== 'RETIRED')
+        .sort((one, other) => Number(other.state === 'ACTIVE') - Number(one.state === 'ACTIVE'))
+      return judgeNoSpace()
+    })
+    if (!seen.spaces?.length) yield whole
+    for (const space of seen.spaces ?? []) {
+      const { id, state } = space
+      yield await check(state === 'ACTIVE' ? 'embedding space' : `embedding space ${id}`, async () =>
+        judgeSpace(space, {
+          isPartitionThere: await isPartitionThere(sql, space),
+          providerName: space.providerId && (names.get(space.providerId) ?? space.providerId),
+          difference: embedding?.differenceFrom(space),
+        }),
+      )
+    }
+  }
+
   async function* examineIndexes(): AsyncGenerator<Finding, void, undefined> {
     const findings: Finding[] = []
     const whole = await check('vector indexes', async () => {
       const indexes = await readVectorIndexes(sql, await readCaredSpaces(sql))
       const isWorking = await isSomebodyWorking()
       for (const index of indexes) {
-        const title = `vector index ${index.kind.toLowerCase()}`
-        const name = index.space.state === 'ACTIVE' ? title : `${title} of space ${index.space.id}`
+        const name = ofSpace(`vector index ${index.kind.toLowerCase()}`, index.space)
         findings.push(named(name, judgeIndex(database, index, isWorking)))
       }
       return skipped('there is no embedding space yet')
@@ -359,12 +360,39 @@ async function* examineDatabase(
     else yield whole
   }
 
+  async function* examineEmbeddings(): AsyncGenerator<Finding, void, undefined> {
+    if (!seen.spaces?.length) yield* withoutSpace(['embeddings', 'embedding rows'])
+    for (const space of seen.spaces ?? []) {
+      yield await check(ofSpace('embeddings', space), async () => {
+        const { coverage, providerError } = await readCoverage(sql, space.id)
+        return judgeCoverage(
+          coverage,
+          await readCommonestFailure(sql, space.id),
+          await readOldestOwedSeconds(sql, space.id),
+          await isSomebodyWorking(),
+          providerError,
+        )
+      })
+      yield await check(ofSpace('embedding rows', space), async () =>
+        judgeRows({
+          missing: await countMissingRows(sql, space.id),
+          outdated: await countOutdatedRows(sql, space.id),
+          orphaned: await countOrphanedRows(sql, space.id),
+        }),
+      )
+    }
+  }
+
   function* withoutSpace(names: readonly string[]): Generator<Finding> {
-    yield* seen.space === null
+    yield* seen.spaces
       ? nothingThere(names, 'there is no embedding space yet')
       : notLookedAt(names, 'the embedding space could not be read')
   }
 }
+
+/** Which space a check is about: without a number, about the one that searches use. */
+const ofSpace = (check: string, { id, state }: Pick<SpaceRecord, 'id' | 'state'>): string =>
+  state === 'ACTIVE' ? check : `${check} of space ${id}`
 
 async function* examineStored(
   stored: readonly Stored[],

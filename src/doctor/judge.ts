@@ -11,7 +11,7 @@ import {
 import type { EmbeddingCoverage } from '../embedding/coverage.ts'
 import { decide, leastRecall } from '../embedding/index-care.ts'
 import { bloatOf, careRules } from '../embedding/index-plan.ts'
-import type { EmbeddingSpace, EntityKind } from '../embedding/spaces.ts'
+import { type EntityKind, nameOfSpace, partitionName, type SpaceRecord } from '../embedding/spaces.ts'
 import type { VectorIndex } from '../embedding/vector-index.ts'
 import type { ProcessRole } from '../jobs/processes.ts'
 import type { QueueDepth } from '../jobs/stats.ts'
@@ -140,24 +140,47 @@ export function judgeTriggers(
   )
 }
 
-/** @param difference why the configured model does not fit; null if it does, undefined if that cannot be told */
+/** What is known of a space beside its row. */
+export interface SpaceReading {
+  isPartitionThere: boolean
+  /** Of the provider that was added and embeds it; null: that of the environment does. */
+  providerName: string | null
+  /**
+   * Why the model of the environment does not fit; null if it does, undefined if that cannot be told. Does not count where
+   * a provider that was added embeds the space.
+   */
+  difference: string | null | undefined
+}
+
+export const judgeNoSpace = (): Judgement => ok('none yet; the first start makes it')
+
 export function judgeSpace(
-  space: EmbeddingSpace | null,
-  isPartitionThere: boolean,
-  difference: string | null | undefined,
+  space: SpaceRecord,
+  { isPartitionThere, providerName, difference }: SpaceReading,
 ): Judgement {
-  if (space === null) return ok('none yet; the first start makes it')
-  const found = `${space.provider.toLowerCase()}/${space.model}, ${space.dimensions} dimensions`
+  const found = `${nameOfSpace(space)}${standingOf(space)}`
   if (!isPartitionThere) {
     return wrong(
-      `${found}: the table embedding_${space.id} with its vectors is gone, or is no partition of embedding`,
+      `${found}: the table ${partitionName(space)} with its vectors is gone, or is no partition of embedding`,
       'Attach it again (alter table embedding attach partition ...), or restore the database from a backup.',
     )
   }
+  if (space.state === 'BUILDING' && !space.isFilled) {
+    return warning(
+      `${found}, but nobody fills it: its job is cancelled or has not begun`,
+      'See quarry jobs: quarry jobs retry <id> goes on; retireEmbeddingSpace of the API gives the move up.',
+    )
+  }
+  if (providerName !== null) return ok(`${found}, embedded by ${providerName}`)
   if (difference) return wrong(difference)
   if (difference === undefined)
     return ok(`${found}; not compared with the configured model, which cannot be read`)
   return ok(`${found}, as configured`)
+}
+
+function standingOf({ state, activatedAt }: SpaceRecord): string {
+  if (state === 'ACTIVE') return ''
+  return activatedAt === null ? ', which is being moved to' : ', which is kept in step to go back to'
 }
 
 /** Cut, not rounded: what is below the limit must not look as if it were not. It is stored in single precision. */
@@ -214,12 +237,16 @@ export function judgeIndex(
   )
 }
 
-/** @param commonest why most of the failed have failed */
+/**
+ * @param commonest why most of the failed have failed
+ * @param providerError why whoever embeds did nothing when it was asked last; null if it did
+ */
 export function judgeCoverage(
   coverage: readonly Pick<EmbeddingCoverage, 'ready' | 'pending' | 'stale' | 'failed'>[],
   commonest: { error: string; n: number } | null,
   oldestOwedSeconds: number,
   isSomebodyWorking: boolean,
+  providerError: string | null,
 ): Judgement {
   const sum = (status: 'ready' | 'pending' | 'stale' | 'failed') =>
     coverage.reduce((total, counts) => total + counts[status], 0)
@@ -234,6 +261,11 @@ export function judgeCoverage(
   }
   if (owed > 0 && !isSomebodyWorking)
     return warning(`${found}, and nobody works`, 'Start Quarry (quarry serve): it embeds them.')
+  if (owed > 0 && providerError !== null)
+    return warning(
+      `${found}; who should embed them does not: ${providerError}`,
+      'See below how the provider does.',
+    )
   if (oldestOwedSeconds > lateAfterSeconds) {
     return warning(
       `${found}; the oldest has been there for ${Math.round(oldestOwedSeconds / 60)} min`,

@@ -19,6 +19,7 @@ export interface ServedStanding {
     rows: number
     recall: number | null
     lastError: string | null
+    space: { model: string; state: string }
   }[]
   alerts: { type: string; kind: FailingJobs['kind'] | null; failures: number; error: string | null }[]
   providers: {
@@ -34,7 +35,7 @@ export const doctorQuery = `query Doctor {
   embeddingSpaces {
     model dimensions state provider { name } coverage { ready pending stale failed }
   }
-  vectorIndexes { name kind state reason rows recall lastError }
+  vectorIndexes { name kind state reason rows recall lastError space { model state } }
   alerts { type kind failures error }
   providers { name isActive state error validatedAt }
 }`
@@ -56,20 +57,36 @@ export function judgeReadiness({ status, checks }: Readiness, url: string): Judg
 
 /** What a server that runs tells, check by check. @param howToSeeMore than it can tell */
 export function judgeStanding(standing: ServedStanding, howToSeeMore: string): Finding[] {
-  const space = standing.embeddingSpaces.find(({ state }) => state === 'ACTIVE')
+  const spaces = standing.embeddingSpaces.filter(({ state }) => state !== 'RETIRED')
+  const isActive = ({ state }: { state: string }) => state === 'ACTIVE'
+  // Without a name, a check is about the one that searches use.
+  const ofSpace = (check: string, space: { model: string; state: string }) =>
+    isActive(space) ? check : `${check} of ${space.model}`
   return [
     ...['migrations', 'pgvector', 'triggers'].map((name) => named(name, notOverTheApi(howToSeeMore))),
-    named(
-      'embedding space',
-      space
-        ? ok(`${space.model} of ${space.provider.name}, ${space.dimensions} dimensions, as the server says`)
-        : wrong('the server has no active embedding space', 'Start it again: a start makes one.'),
+    ...(spaces.some(isActive)
+      ? []
+      : [
+          named(
+            'embedding space',
+            wrong('the server has no active embedding space', 'Start it again: a start makes one.'),
+          ),
+        ]),
+    ...spaces.map((space) =>
+      named(
+        ofSpace('embedding space', space),
+        ok(
+          `${space.model} of ${space.provider.name}, ${space.dimensions} dimensions, ${space.state}, as the server says`,
+        ),
+      ),
     ),
     ...standing.vectorIndexes.map((index) =>
-      named(`vector index ${index.kind.toLowerCase()}`, judgeServedIndex(index)),
+      named(ofSpace(`vector index ${index.kind.toLowerCase()}`, index.space), judgeServedIndex(index)),
     ),
     // How long what is owed has been there the API does not tell.
-    named('embeddings', judgeCoverage(space?.coverage ?? [], null, 0, true)),
+    ...spaces.map((space) =>
+      named(ofSpace('embeddings', space), judgeCoverage(space.coverage, null, 0, true, null)),
+    ),
     ...['embedding rows', 'words'].map((name) => named(name, notOverTheApi(howToSeeMore))),
     named(
       'jobs',

@@ -35,5 +35,13 @@ export const triggerGroups: readonly TriggerGroup[] = [
     names: ['message_ingested', 'atom_extracted'],
     without: 'live subscriptions are not told of what is new',
   },
+  {
+    names: ['migration_job_changed'],
+    without: 'a move to another model that is cancelled goes on embedding',
+  },
+  {
+    names: ['provider_leaves_retired_spaces'],
+    without: 'a provider whose spaces are all retired cannot be deleted',
+  },
   { names: ['vector_index_requested'], without: 'a rebuild that is asked for begins only seconds later' },
 ]

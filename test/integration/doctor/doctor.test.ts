@@ -14,6 +14,7 @@ import { generateEncryptionKey } from '../../../src/providers/keys.ts'
 import { providerEnv, startTestApp } from '../../support/apps.ts'
 import { copyTestDatabase, createTestDatabase, reopen, type TestDatabase } from '../../support/databases.ts'
 import { ingest } from '../../support/messages.ts'
+import { activate, startMigration } from '../../support/migration.ts'
 import { temporaryFolder } from '../../support/processes.ts'
 import { ProviderServer } from '../../support/provider-server.ts'
 import { addProvider } from '../../support/providers.ts'
@@ -23,13 +24,15 @@ const encryptionKey = generateEncryptionKey()
 let upstream: ProviderServer
 /** A database on which an app has worked, and that nobody has open: the tests look at copies of it. */
 let healthy: TestDatabase
+/** The global id of a provider that was added there. */
+let acme: string
 
 beforeAll(async () => {
   upstream = await ProviderServer.start({ dimensions: 64, chat: () => ({ text: '{"weekday": "Tuesday"}' }) })
   healthy = await createTestDatabase()
   await using app = await startTestApp({ database: healthy.config, env: environment() })
   await ingest(app.client, ['The river rises', 'The dam holds'])
-  await addProvider(app.client, {
+  acme = await addProvider(app.client, {
     name: 'Acme',
     type: 'OPENAI',
     baseUrl: `${upstream.url}/v1`,
@@ -300,6 +303,36 @@ describe('providers', () => {
     )
     expect(found['provider for embedding']).toContain(`${host} (text-embedding-3-small) cannot be reached`)
   })
+})
+
+test('after a move to another model each space is looked at, and of one that a provider embeds the environment says nothing', async () => {
+  await using copy = await copyTestDatabase(healthy.config)
+  {
+    await using app = await startTestApp({ database: copy.config, env: environment() })
+    const { space, jobId } = await startMigration(app.client, {
+      providerId: acme,
+      dimensions: 96,
+    })
+    await app.client.waitForJob(jobId)
+    await activate(app.client, space.id)
+  }
+  const env = { ...environment(), ...variablesOf(copy.config) }
+  const findings = await examineAll(env)
+  expect(Object.keys(troubles(findings))).toEqual(always(copy.config))
+  const messages = Object.fromEntries(findings.map(({ name, message }) => [name, message]))
+  expect(messages).toMatchObject({
+    'embedding space': expect.stringMatching(/96 dimensions, embedded by Acme$/),
+    'embedding space 1': expect.stringMatching(
+      /64 dimensions, which is kept in step to go back to, as configured$/,
+    ),
+    'vector index message of space 1': expect.stringContaining('2 vectors'),
+    embeddings: '2 ready, 0 owed, 0 failed',
+    'embeddings of space 1': '2 ready, 0 owed, 0 failed',
+    'embedding rows of space 1': 'every text has its own',
+  })
+  const found = troubles(await examineAll({ ...env, OPENAI_EMBEDDING_MODEL: 'another' }))
+  expect(found['embedding space']).toBeUndefined()
+  expect(found['embedding space 1']).toMatch(/^wrong: .*openai\/another/)
 })
 
 describe('a configuration with mistakes', () => {

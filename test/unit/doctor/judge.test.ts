@@ -15,10 +15,12 @@ import {
   judgeSpace,
   judgeTriggers,
   judgeVector,
+  type SpaceReading,
 } from '../../../src/doctor/judge.ts'
 import { judgeReadiness, judgeStanding, type ServedStanding } from '../../../src/doctor/served.ts'
 import { triggerGroups } from '../../../src/doctor/triggers.ts'
 import { findUnknownVariables } from '../../../src/doctor/variables.ts'
+import type { SpaceRecord } from '../../../src/embedding/spaces.ts'
 import type { VectorIndex } from '../../../src/embedding/vector-index.ts'
 
 const GIB = 1024 ** 3
@@ -115,7 +117,7 @@ describe('triggers', () => {
   })
 })
 
-const space = {
+const space: SpaceRecord = {
   id: 3,
   provider: 'OPENAI',
   model: 'm',
@@ -123,30 +125,49 @@ const space = {
   providerId: null,
   state: 'ACTIVE',
   precision: 'FULL',
-  nextPrecision: null,
   meaningShare: 0.5,
   meaningShareLong: 0.5,
   duplicate: 0.9,
-} as const
+  hasChosenDimensions: false,
+  isFilled: true,
+  createdAt: new Date(0),
+  activatedAt: new Date(0),
+  retiredAt: null,
+  droppedAt: null,
+  jobId: null,
+  providerVersion: null,
+  connectionVersion: null,
+}
 
-test.each([
-  [space, true, null, 'ok'],
-  [null, false, null, 'ok'],
-  [space, false, null, 'wrong'],
-  [space, true, 'embedded by another model', 'wrong'],
-] as const)('a space %# is %s', (found, isPartitionThere, difference, state) => {
-  expect(judgeSpace(found, isPartitionThere, difference).state).toBe(state)
-})
+const reading = { isPartitionThere: true, providerName: null, difference: null }
+const moving = { ...space, state: 'BUILDING', activatedAt: null } as const
 
-test('a space that could not be compared with the configuration is not said to be as configured', () => {
-  expect(judgeSpace(space, true, null).message).toContain('as configured')
-  expect(judgeSpace(space, true, undefined).message).not.toContain('as configured')
+test.each<[string, SpaceRecord, Partial<SpaceReading>, string, RegExp]>([
+  ['as configured', space, {}, 'ok', /as configured$/],
+  ['not there', space, { isPartitionThere: false }, 'wrong', /embedding_3 with its vectors is gone/],
+  ['of another model', space, { difference: 'another model' }, 'wrong', /another model/],
+  ['not to be compared', space, { difference: undefined }, 'ok', /not compared/],
+  [
+    'of a provider that was added',
+    { ...space, providerId: 'p' },
+    { providerName: 'Acme', difference: 'another model' },
+    'ok',
+    /embedded by Acme$/,
+  ],
+  ['being moved to', moving, {}, 'ok', /being moved to/],
+  ['being moved to no more', { ...moving, isFilled: false }, {}, 'warning', /nobody fills it/],
+  ['kept to go back to', { ...space, state: 'BUILDING' }, {}, 'ok', /in step to go back to/],
+])('a space %s', (_, found, change, state, message) => {
+  expect(judgeSpace(found, { ...reading, ...change })).toMatchObject({
+    state,
+    message: expect.stringMatching(message),
+  })
 })
 
 describe('a vector index', () => {
   const present = { m: 16, efConstruction: 64, precision: 'FULL', bytes: 64 * 1024, isValid: true } as const
   const index: VectorIndex = {
-    space,
+    space: { ...space, nextPrecision: null },
     kind: 'ATOM',
     name: 'embedding_3_atom_vector',
     present,
@@ -205,13 +226,15 @@ describe('a vector index', () => {
 describe('embeddings', () => {
   const counts = (owed: number, failed: number) => [{ ready: 5, pending: owed, stale: 0, failed }]
   test.each([
-    ['nothing owed', counts(0, 0), null, 0, false, 'ok'],
-    ['owed, in work', counts(3, 0), null, 900, true, 'ok'],
-    ['owed for long', counts(3, 0), null, 901, true, 'warning'],
-    ['owed, and nobody works', counts(3, 0), null, 1, false, 'warning'],
-    ['failed', counts(0, 2), { error: 'too odd', n: 2 }, 0, true, 'warning'],
-  ] as const)('%s', (_, coverage, commonest, seconds, isWorking, state) => {
-    const judged = judgeCoverage(coverage, commonest, seconds, isWorking)
+    ['nothing owed', counts(0, 0), null, 0, false, null, 'ok'],
+    ['nothing owed, while the provider is away', counts(0, 0), null, 0, true, 'away', 'ok'],
+    ['owed, in work', counts(3, 0), null, 900, true, null, 'ok'],
+    ['owed, while the provider is away', counts(3, 0), null, 1, true, 'away', 'warning'],
+    ['owed for long', counts(3, 0), null, 901, true, null, 'warning'],
+    ['owed, and nobody works', counts(3, 0), null, 1, false, null, 'warning'],
+    ['failed', counts(0, 2), { error: 'too odd', n: 2 }, 0, true, null, 'warning'],
+  ] as const)('%s', (_, coverage, commonest, seconds, isWorking, providerError, state) => {
+    const judged = judgeCoverage(coverage, commonest, seconds, isWorking, providerError)
     expect(judged.state).toBe(state)
     if (commonest) expect(judged.message).toContain('(2): too odd')
   })
@@ -331,7 +354,16 @@ describe('what a server says', () => {
       },
     ],
     vectorIndexes: [
-      { name: 'i', kind: 'ATOM', state: 'READY', reason: null, rows: 1, recall: null, lastError: null },
+      {
+        name: 'i',
+        kind: 'ATOM',
+        state: 'READY',
+        reason: null,
+        rows: 1,
+        recall: null,
+        lastError: null,
+        space: { model: 'm', state: 'ACTIVE' },
+      },
     ],
     alerts: [],
     providers: [

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { runMigrations } from 'graphile-worker'
 import { SetupError } from '../errors.ts'
 import type { Database, Sql, Transaction } from './database.ts'
+import { advisoryLock } from './locks.ts'
 
 export interface Migration {
   name: string
@@ -15,8 +16,6 @@ export interface Migration {
 const migrationsDir = fileURLToPath(new URL('../../prisma/migrations', import.meta.url))
 const leastServerVersion = 150_000
 const leastVectorVersion = [0, 8] as const
-/** Prisma's own lock number for migrations, so that `prisma migrate deploy` and this runner exclude each other. */
-const migrationLock = 72707369
 
 /** What a server says of itself and of pgvector. */
 export interface ServerFacts {
@@ -52,7 +51,7 @@ export interface MigrationState {
 export async function migrate(database: Database): Promise<string[]> {
   const known = await readMigrations()
   const applied = await database.transaction(async (transaction) => {
-    await transaction.query('select pg_advisory_xact_lock($1)', [migrationLock])
+    await transaction.query('select pg_advisory_xact_lock($1)', [advisoryLock.migrations])
     await requireServer(transaction)
     return applyMissing(transaction, known)
   })

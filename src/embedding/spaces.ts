@@ -1,4 +1,5 @@
 import type { Database, Sql, Transaction } from '../db/database.ts'
+import { advisoryLock } from '../db/locks.ts'
 import { SetupError } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import type { EmbeddingProvider } from '../providers/provider.ts'
@@ -25,8 +26,6 @@ export {
   type VectorPrecision,
 } from './space.ts'
 
-/** Whoever makes, changes over or drops spaces holds it: one at a time. */
-const spaceLock = 72707370
 const spaceLockLimitMs = 30_000
 /** Without these, texts would not be embedded and counts would be wrong: a start refuses a database that lacks one. */
 export const requiredTriggers: readonly string[] = entityKinds
@@ -176,7 +175,7 @@ export interface NewSpace {
 
 /** For the transaction, what withSpaceLock is for longer. */
 export async function lockSpaces(transaction: Transaction): Promise<void> {
-  await transaction.query('select pg_advisory_xact_lock($1)', [spaceLock])
+  await transaction.query('select pg_advisory_xact_lock($1)', [advisoryLock.spaces])
 }
 
 /** The number of a space that is to be made: its partition has to be there before it. */
@@ -287,7 +286,8 @@ export async function withSpaceLock<Result>(
 ): Promise<Result> {
   return database.session(spaceLockLimitMs, async (session) => {
     // The embedded engine lends its one session to one at a time.
-    if (database.engine === 'postgres') await session.query('select pg_advisory_lock($1)', [spaceLock])
+    if (database.engine === 'postgres')
+      await session.query('select pg_advisory_lock($1)', [advisoryLock.spaces])
     return work(session)
   })
 }

@@ -1,4 +1,5 @@
 import type { Sql, Transaction } from '../db/database.ts'
+import { advisoryLock } from '../db/locks.ts'
 import type { HnswParameters } from './index-plan.ts'
 import {
   type EmbeddingSpace,
@@ -170,12 +171,10 @@ function toStored({ isValid, options, opclass, bytes }: CatalogueEntry): StoredI
   }
 }
 
-const careLock = 72707372
-
 /** Takes the lock of a space for the session, unless another process has it: one at a time builds. */
 export async function tryCareLock(session: Sql, space: Pick<EmbeddingSpace, 'id'>): Promise<boolean> {
   const [lock] = await session.query<{ isMine: boolean }>(
-    `select pg_try_advisory_lock(${careLock}, $1) as "isMine"`,
+    `select pg_try_advisory_lock(${advisoryLock.indexCare}, $1) as "isMine"`,
     [space.id],
   )
   return lock?.isMine ?? false

@@ -1,5 +1,6 @@
 import { v7 as uuidv7 } from 'uuid'
 import type { Sql, Transaction } from '../db/database.ts'
+import { advisoryLock } from '../db/locks.ts'
 import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
 
 /** By what an agent reads. */
@@ -35,9 +36,6 @@ export interface AgentRow extends AgentFields {
 const columns = `id, name, description, provider_id as "providerId", model, instructions, temperature,
   max_output_tokens as "maxOutputTokens", is_active as "isActive", is_default as "isDefault", version,
   created_at as "createdAt", updated_at as "updatedAt"`
-
-/** Whoever makes an agent the default one takes that from another: one at a time. */
-const defaultLock = 72707376
 
 /** All, by name. */
 export async function readAgents(sql: Sql): Promise<AgentRow[]> {
@@ -126,7 +124,7 @@ export async function deleteAgent(sql: Sql, id: string): Promise<void> {
 }
 
 async function clearDefault(transaction: Transaction, exceptId: string): Promise<void> {
-  await transaction.query('select pg_advisory_xact_lock($1)', [defaultLock])
+  await transaction.query('select pg_advisory_xact_lock($1)', [advisoryLock.defaultAgent])
   await transaction.query(
     'update agent set is_default = false, version = version + 1, updated_at = now() where is_default and id <> $1',
     [exceptId],

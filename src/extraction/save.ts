@@ -1,5 +1,6 @@
 import type { Transaction } from '../db/database.ts'
 import type { AtomType } from '../db/generated/prisma/client.ts'
+import { advisoryLock } from '../db/locks.ts'
 import { storeVectors } from '../embedding/queue.ts'
 import type { EmbeddingSpace } from '../embedding/spaces.ts'
 import { embedTexts } from '../embedding/texts.ts'
@@ -53,8 +54,6 @@ interface Nearness {
   furtherTopic: number
 }
 
-/** One batch is saved at a time: two that ran side by side over the same theme would each make it. */
-const saveLock = 72707371
 const maxFurtherTopics = 5
 const limits = { name: 200, title: 500, content: 100_000, keywords: 8 }
 
@@ -144,7 +143,7 @@ export async function saveExtraction(
   batch: ExtractionBatch,
   options: SaveOptions,
 ): Promise<SaveCounts> {
-  await transaction.query('select pg_advisory_xact_lock($1)', [saveLock])
+  await transaction.query('select pg_advisory_xact_lock($1)', [advisoryLock.saveExtraction])
   const prepared = keepProven(extraction, await lockUnchanged(transaction, batch))
   const nearness = await readNearness(transaction, space)
   const counts = { ...noCounts }

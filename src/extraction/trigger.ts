@@ -3,6 +3,7 @@ import { createBell } from '../bell.ts'
 import type { TriggerRules } from '../config.ts'
 import { groupedChannel } from '../conversations/group.ts'
 import type { Database, Transaction } from '../db/database.ts'
+import { advisoryLock } from '../db/locks.ts'
 import { errorMessage } from '../errors.ts'
 import { enqueueJob } from '../jobs/queue.ts'
 import type { Logger } from '../log.ts'
@@ -12,7 +13,6 @@ import { readWaiting } from './claims.ts'
 const lookAgainMs = 60_000
 /** Grouping notifies many times a second while much comes in. */
 const leastIntervalMs = 1_000
-const triggerLock = 72707372
 /** After a failure (a wrong key, say) the next try by itself waits this long. */
 const pauseAfterFailure = '15 minutes'
 
@@ -58,7 +58,7 @@ export async function enqueueDueExtraction(
   transaction: Transaction,
   rules: TriggerRules,
 ): Promise<string | null> {
-  await transaction.query('select pg_advisory_xact_lock($1)', [triggerLock])
+  await transaction.query('select pg_advisory_xact_lock($1)', [advisoryLock.triggerExtraction])
   const underWay = await transaction.query(
     `select from job where kind = 'EXTRACT' and params ? 'waiting' and (state in ('QUEUED', 'RUNNING')
        or (state = 'FAILED' and finished_at > now() - interval '${pauseAfterFailure}')) limit 1`,

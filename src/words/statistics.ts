@@ -1,4 +1,5 @@
 import type { Sql, Transaction } from '../db/database.ts'
+import { advisoryLock } from '../db/locks.ts'
 import { type EntityKind, entityKinds } from '../embedding/spaces.ts'
 import { tableOf } from './store.ts'
 
@@ -13,7 +14,6 @@ export const leastTrusted = (total: string): string => `greatest(100, ${total} /
 const growth = 0.1
 /** Words of a text of a kind of which there is none yet; as the migration has it. */
 const guessedLength = 20
-const countLock = 72707371
 
 /** Whether the texts have become so many more or fewer that what is known of their words is out of date. */
 export async function areStatisticsDue(sql: Sql): Promise<boolean> {
@@ -35,7 +35,7 @@ const sizes = `select kind, sum(n)::int as documents from embedding_count
 export async function countWords(transaction: Transaction): Promise<boolean> {
   const [lock] = await transaction.query<{ isMine: boolean }>(
     'select pg_try_advisory_xact_lock($1) as "isMine"',
-    [countLock],
+    [advisoryLock.wordStatistics],
   )
   if (!lock?.isMine) return false
   const known = await transaction.query<{ kind: EntityKind; documents: number }>(sizes)

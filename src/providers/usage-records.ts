@@ -108,6 +108,21 @@ export async function readJobBudget(sql: Sql, jobId: string): Promise<Budget | n
   return row ?? null
 }
 
+/** What a provider may spend a month, and has spent in this one. */
+export interface ProviderSpending extends Budget {
+  name: string
+}
+
+/** Of all providers that were added. */
+export async function readSpending(sql: Sql): Promise<ProviderSpending[]> {
+  return sql.query<ProviderSpending>(
+    `select p.name, p.monthly_budget::float8 as limit,
+       (select coalesce(sum(u.cost), 0)::float8 from provider_usage u
+         where u.account = p.id::text and u.day >= ${thisMonth}) as spent
+     from provider p order by p.name`,
+  )
+}
+
 /** What each account has spent this month, US dollars; accounts that have spent nothing are left out. */
 export async function readSpentThisMonth(
   sql: Sql,

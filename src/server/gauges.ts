@@ -17,7 +17,8 @@ import {
   readQueueDepth,
 } from '../jobs/stats.ts'
 import type { Logger } from '../log.ts'
-import { type ProviderStatusRow, readProviderStatus } from '../providers/read-status.ts'
+import { type ProviderStatusRow, readServingStatus } from '../providers/read-status.ts'
+import { type ProviderSpending, readSpending } from '../providers/usage-records.ts'
 import { createSharedRead } from './shared-read.ts'
 
 /** What the gauges show, read from the database in one go. */
@@ -31,6 +32,7 @@ interface Snapshot {
   indexes: VectorIndex[]
   alerts: { kind: string; failures: number }[]
   providers: ProviderStatusRow[]
+  spending: ProviderSpending[]
   processes: { role: string; n: number }[]
 }
 
@@ -80,7 +82,8 @@ export function registerDatabaseGauges(options: {
         ({ space }) => space.id === spaceId,
       ),
       alerts: await readOpenAlerts(database),
-      providers: await readProviderStatus(database, purposes),
+      providers: await readServingStatus(database),
+      spending: await readSpending(database),
       processes: await countProcesses(database),
     }
   }
@@ -227,6 +230,22 @@ export function registerDatabaseGauges(options: {
         const until = providers.find((provider) => provider.purpose === purpose)?.waitingUntil ?? at
         gauge.set({ purpose }, Math.max(0, until.getTime() - at.getTime()) / 1000)
       }
+    },
+  )
+  gauge(
+    'quarry_provider_spent_usd',
+    'What an added provider has cost in this calendar month (UTC)',
+    ['provider'],
+    (gauge, { spending }) => {
+      for (const { name, spent } of spending) gauge.set({ provider: name }, spent)
+    },
+  )
+  gauge(
+    'quarry_provider_budget_usd',
+    'What an added provider may cost in a calendar month, where that is limited',
+    ['provider'],
+    (gauge, { spending }) => {
+      for (const { name, limit } of spending) if (limit !== null) gauge.set({ provider: name }, limit)
     },
   )
   gauge(

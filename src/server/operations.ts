@@ -3,10 +3,11 @@ import type { AddressInfo } from 'node:net'
 import type { Config } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import { readSpaceState } from '../embedding/stats.ts'
+import { deadAfterSeconds } from '../jobs/processes.ts'
 import { readHeartbeatAge } from '../jobs/stats.ts'
 import type { Logger } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
-import { readProviderStatus } from '../providers/read-status.ts'
+import { readServingStatus } from '../providers/read-status.ts'
 import { registerDatabaseGauges } from './gauges.ts'
 import { listen, urlOf } from './listen.ts'
 import { refusal } from './origin.ts'
@@ -48,7 +49,7 @@ interface Readiness {
   status: 'ready' | 'unready'
   /** By name: `ok`, or what is wrong. */
   checks: Record<string, string>
-  /** The state of the provider for each purpose. One in ERROR leaves much to serve, so it makes nothing unready. */
+  /** The state of whoever serves each purpose. One in ERROR leaves much to serve, so it makes nothing unready. */
   providers: Record<string, string>
 }
 
@@ -56,8 +57,6 @@ const paths = { health: '/health', ready: '/ready', metrics: '/metrics' } as con
 const allowedMethods = ['GET', 'HEAD']
 /** A database that takes longer to say anything is of no use to those who wait for an answer. */
 const databaseLimitMs = 2_000
-/** From then on others take this process for dead (jobs/processes.ts), and do its work. */
-const deadAfterSeconds = 30
 
 export function createOperations(options: OperationsOptions): Operations {
   const { database, activeSpace, metrics, checks, log } = options
@@ -69,7 +68,7 @@ export function createOperations(options: OperationsOptions): Operations {
     async () => ({
       spaceState: await readSpaceState(database, activeSpace().id),
       heartbeatAge: await readHeartbeatAge(database, options.process.id),
-      providers: await readProviderStatus(database, ['EMBEDDING', 'EXTRACTION']),
+      providers: await readServingStatus(database),
     }),
     { keepMs: 0, limitMs: databaseLimitMs },
   )

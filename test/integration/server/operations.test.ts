@@ -18,6 +18,8 @@ const SearchDocument = graphql(`
   }
 `)
 
+const acme = '01a205b4-5aeb-74e5-9d26-e9f9d4492509'
+
 async function get(url: string, init: RequestInit = {}) {
   const response = await fetch(url, init)
   const body = await response.text()
@@ -104,6 +106,38 @@ describe('/ready', () => {
       `insert into provider_status (purpose, state, error) values ('EMBEDDING', 'ERROR', 'key refused')`,
     )
     expect(await ready(server)).toMatchObject({ status: 'ready', providers: { EMBEDDING: 'ERROR' } })
+  })
+
+  test('tells how those do that embed the active space and extract by default, once they are not the environment', async () => {
+    await using server = await startTestServer()
+    const { database } = server
+    await database.query(
+      `insert into provider_status (purpose, state) values ('EMBEDDING', 'ERROR'), ('EXTRACTION', 'ERROR')`,
+    )
+    await database.query(
+      `insert into provider (id, name, type, state, monthly_budget) values ($1, 'Acme', 'OLLAMA', 'CONNECTED', 5)`,
+      [acme],
+    )
+    await database.query('update embedding_space set provider_id = $1', [acme])
+    expect((await ready(server)).providers).toEqual({ EMBEDDING: 'CONNECTED', EXTRACTION: 'ERROR' })
+    await database.query(
+      `insert into agent (id, name, provider_id, model, is_default) values ($1, 'Reader', $1, 'm', true)`,
+      [acme],
+    )
+    expect((await ready(server)).providers).toEqual({ EMBEDDING: 'CONNECTED', EXTRACTION: 'CONNECTED' })
+    await database.query(`update embedding_space set provider_error = 'no such model'`)
+    expect((await ready(server)).providers).toEqual({ EMBEDDING: 'ERROR', EXTRACTION: 'CONNECTED' })
+
+    await database.query(
+      `insert into provider_usage (day, account, account_name, kind, requests, failed_requests, tokens_in, tokens_out, ms,
+         cost, unpriced_requests)
+       select (now() at time zone 'UTC')::date - days, $1, 'Acme', 'QUERY', 1, 0, 1, 0, 1, 0.5, 0 from unnest(array[0, 40]) as days`,
+      [acme],
+    )
+    const lines = await scrape(server.url)
+    expect(lines.get('quarry_provider_spent_usd{provider="Acme"}')).toBe(0.5)
+    expect(lines.get('quarry_provider_budget_usd{provider="Acme"}')).toBe(5)
+    expect(lines.get('quarry_provider_state{purpose="EMBEDDING",state="ERROR"}')).toBe(1)
   })
 
   test('is over as soon as the process stops', async () => {

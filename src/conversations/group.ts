@@ -3,7 +3,7 @@ import { createBell } from '../bell.ts'
 import type { Database, Sql, Transaction } from '../db/database.ts'
 import { coverageChannel } from '../embedding/coverage.ts'
 import type { LiveSpaces } from '../embedding/live-spaces.ts'
-import { type EmbeddingSpace, partitionName } from '../embedding/spaces.ts'
+import { type EmbeddingSpace, leftJoinEmbedding } from '../embedding/spaces.ts'
 import { parseVector } from '../embedding/vectors.ts'
 import { errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
@@ -142,7 +142,7 @@ const groupColumns = `m.id, m.author, m.sent_at as "sentAt", m.content, m.extern
 
 const groupJoins = (space: EmbeddingSpace) => `
   left join lateral (${sameChannel('reply_to_external_id')}) as r on true
-  left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = 'MESSAGE' and e.owner_id = m.id`
+  ${leftJoinEmbedding(space, `'MESSAGE'`, 'm.id')}`
 
 /** SQL: the message that a column of `m` names. The limit makes it one look into an index, whatever the planner thinks. */
 const sameChannel = (column: string) => `

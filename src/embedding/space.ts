@@ -41,6 +41,15 @@ export const nameOfSpace = ({
 /** Names of partitions and indexes follow the space's number, so that a reader of `\d` can tell them apart. */
 export const partitionName = (space: Pick<EmbeddingSpace, 'id'>) => `embedding_${space.id}`
 
+/**
+ * SQL: joins the embedding of what has the kind and the id (SQL expressions), as `e`. The limit makes it one look by the
+ * primary key for each, whatever the planner thinks: of a space that has just been filled it knows nothing yet, and would
+ * compare all of them with all rows.
+ */
+export const leftJoinEmbedding = (space: Pick<EmbeddingSpace, 'id'>, kind: string, id: string) =>
+  `left join lateral (select vector, status from ${partitionName(space)}
+    where space_id = ${space.id} and kind = ${kind} and owner_id = ${id} limit 1) as e on true`
+
 /** The expression that is indexed; a search must use the same one, or the planner leaves the index. */
 export function indexedVector(
   space: Pick<EmbeddingSpace, 'dimensions' | 'precision'>,

@@ -20,6 +20,7 @@ export {
   type EntityKind,
   entityKinds,
   indexedVector,
+  leftJoinEmbedding,
   nameOfSpace,
   partitionName,
   spacesChannel,

@@ -1,5 +1,5 @@
 import type { Sql } from '../db/database.ts'
-import { type EmbeddingSpace, partitionName } from '../embedding/spaces.ts'
+import { type EmbeddingSpace, leftJoinEmbedding } from '../embedding/spaces.ts'
 import { parseVector } from '../embedding/vectors.ts'
 import type { ExtractionBatch, ExtractionMessage } from './extractor.ts'
 import { findContext } from './near.ts'
@@ -38,7 +38,7 @@ async function readMessages(
        select id from message
        where source_id = m.source_id and channel = m.channel and external_id = m.reply_to_external_id limit 1
      ) as r on true
-     left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = 'MESSAGE' and e.owner_id = m.id
+     ${leftJoinEmbedding(space, `'MESSAGE'`, 'm.id')}
      where m.id = any ($1::uuid[])
      order by min(m.sent_at) over (partition by m.conversation_id), m.conversation_id, m.sent_at, m.id`,
     [ids],

@@ -1,4 +1,9 @@
-import { type EmbeddingSpace, type EntityKind, indexedVector, partitionName } from '../embedding/spaces.ts'
+import {
+  type EmbeddingSpace,
+  type EntityKind,
+  indexedVector,
+  leftJoinEmbedding,
+} from '../embedding/spaces.ts'
 import { lexeme, phrase } from '../words/lexemes.ts'
 import type { WordQuery } from '../words/query.ts'
 import { leastTrusted } from '../words/statistics.ts'
@@ -213,7 +218,7 @@ export function keywordStatement(
         (select average_length::float8 from word_statistics s where s.kind = leg.kind) as "averageLength",
         (${distance})::float8 as distance
       from (${legs.join('\nunion all\n')}) as leg cross join looked_up l
-      left join ${partitionName(space)} e on e.space_id = ${space.id} and e.kind = leg.kind and e.owner_id = leg.id
+      ${leftJoinEmbedding(space, 'leg.kind', 'leg.id')}
       order by leg.score desc nulls last, leg.id limit ${parameters.add(total)}`,
     values: parameters.values,
     // What it looks up is known only while it runs: no plan depends on the values.

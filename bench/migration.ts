@@ -45,10 +45,8 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
   await using after = await startProvider({ named, prepared: rows, repeats, latencyMs })
   await using server = await startServer({ DATABASE_URL: database.url, ...providerEnv(before.url) })
   await fill(server, rows)
-  const settled = await read(server)
-  const first = settled.find(({ state }) => state === 'ACTIVE')
-  if (!first) throw new Error('there is no active space')
   console.error(`migration: ${rows.toLocaleString('en')} rows are embedded`)
+  await within(limitMs, 'what follows the embedding', untilSettled(server, database.url))
 
   const use = startUse(server, queries, rows)
   await delay(quietMs)
@@ -175,13 +173,33 @@ interface Space {
   id: string
   state: string
   coverage: { pending: number; stale: number }[]
+  gate: { name: string; isMet: boolean }[]
 }
 
 async function read(server: BenchServer): Promise<Space[]> {
   const { embeddingSpaces } = await server.request<{ embeddingSpaces: Space[] }>(
-    '{ embeddingSpaces { id state coverage { pending stale } } }',
+    '{ embeddingSpaces { id state coverage { pending stale } gate { name isMet } } }',
   )
   return embeddingSpaces
+}
+
+/** Until nothing is left to be done of what was filled in: what is measured first is quiet. */
+async function untilSettled(server: BenchServer, databaseUrl: string): Promise<void> {
+  const client = await connect(databaseUrl)
+  try {
+    for (;;) {
+      const { rows: undone } = await client.query(
+        'select from message where conversation_id is null or words is null limit 1',
+      )
+      const { vectorIndexes } = await server.request<{ vectorIndexes: { state: string }[] }>(
+        '{ vectorIndexes { state } }',
+      )
+      if (undone.length === 0 && vectorIndexes.every(({ state }) => state === 'READY')) return
+      await delay(250)
+    }
+  } finally {
+    await client.end()
+  }
 }
 
 async function untilNothingIsOwed(server: BenchServer): Promise<void> {
@@ -324,18 +342,22 @@ async function activate(server: BenchServer, spaceId: string): Promise<string | 
   return activateEmbeddingSpace.message ?? null
 }
 
-/** Compares and activates, until it is not refused any more. @returns the longest gap at the switch itself */
+/** As people do who watch the gate: compares and activates when the vectors and their indexes are there. @returns the longest gap at the switch itself */
 async function changeOver(server: BenchServer, queries: readonly string[], spaceId: string): Promise<number> {
   for (;;) {
-    await compare(server, spaceId)
-    let refused: string | null = null
-    const gap = await longestGap(server, queries, async () => {
-      refused = await activate(server, spaceId)
-      if (refused === null) await delay(1000)
-    })
-    if (refused === null) return gap
-    console.error(`migration: ${refused}`)
-    await delay(1000)
+    const space = (await read(server)).find(({ id }) => id === spaceId)
+    const missing = space?.gate.filter(({ name, isMet }) => ['READY', 'INDEXED'].includes(name) && !isMet)
+    if (missing?.length === 0) {
+      await compare(server, spaceId)
+      let refused: string | null = null
+      const gap = await longestGap(server, queries, async () => {
+        refused = await activate(server, spaceId)
+        if (refused === null) await delay(1000)
+      })
+      if (refused === null) return gap
+      console.error(`migration: ${refused}`)
+    }
+    await delay(250)
   }
 }
 

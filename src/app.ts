@@ -1,5 +1,6 @@
 import type { Config } from './config.ts'
 import { startGrouping } from './conversations/group.ts'
+import { forBackground } from './db/background.ts'
 import { type Database, openDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
 import { startIndexCare } from './embedding/index-care.ts'
@@ -90,6 +91,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       role === 'server' ? import('./server/http.ts') : null,
     ])
     stops.push(() => database.close())
+    const background = role === 'server' ? forBackground(database) : database
     const applied = await migrate(database)
     if (applied.length > 0) log.info({ applied }, 'Migrated the database')
     const usage = await startUsageLedger(database, log)
@@ -115,33 +117,42 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       untaken = null
       return provider
     }
-    const spaces = await followSpaces({ database, process, providers, openEnvironment, usage, metrics, log })
+    const spaces = await followSpaces({
+      database,
+      background,
+      process,
+      providers,
+      openEnvironment,
+      usage,
+      metrics,
+      log,
+    })
     stops.push(() => spaces.stop())
     const sample = createSearchSample(config.keepsQueries)
     const { limits } = config.indexes
-    const indexCare = await startIndexCare({ database, spaces, sample, limits, metrics, log })
+    const indexCare = await startIndexCare({ database: background, spaces, sample, limits, metrics, log })
     stops.push(() => indexCare.stop())
-    const words = await startKeepingWords(database, log)
+    const words = await startKeepingWords(background, log)
     stops.push(() => words.stop())
-    const grouping = await startGrouping(database, spaces, log)
+    const grouping = await startGrouping(background, spaces, log)
     stops.push(() => grouping.stop())
     const { rules } = config.extraction
     const handlers = {
-      IMPORT: importHandler(database, config.scoring),
-      EMBED: embedHandler(database, spaces),
-      BACKFILL: backfillHandler(database, spaces),
-      MIGRATE_EMBEDDINGS: migrationHandler(database),
+      IMPORT: importHandler(background, config.scoring),
+      EMBED: embedHandler(background, spaces),
+      BACKFILL: backfillHandler(background, spaces),
+      MIGRATE_EMBEDDINGS: migrationHandler(background),
       EXTRACT: inActiveSpace(spaces, ({ space, provider }) =>
-        extractHandler({ database, space, provider, extractors, usage, rules, metrics, log }),
+        extractHandler({ database: background, space, provider, extractors, usage, rules, metrics, log }),
       ),
     }
     const tasks = {
-      check_alerts: alertTask(database, { webhookUrl: config.jobs.alertWebhookUrl, log }),
-      post_alert: postAlertTask(database, config.jobs.alertWebhookUrl),
-      clear_ended_jobs: retentionTask(database, config.jobs.retentionDays, log),
-      telegram_updates: telegramTask(database, config.scoring),
+      check_alerts: alertTask(background, { webhookUrl: config.jobs.alertWebhookUrl, log }),
+      post_alert: postAlertTask(background, config.jobs.alertWebhookUrl),
+      clear_ended_jobs: retentionTask(background, config.jobs.retentionDays, log),
+      telegram_updates: telegramTask(background, config.scoring),
       clear_telegram_updates: async () => {
-        await clearTelegramUpdates(database, telegramUpdateDays)
+        await clearTelegramUpdates(background, telegramUpdateDays)
       },
     }
     const heldEvents = await startHeldEvents(database, log)
@@ -149,7 +160,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
     const runner = await startJobRunner({ database, handlers, tasks, schedule, metrics, log })
     stops.push(() => runner.stop())
     if (config.extraction.isAutomatic) {
-      const trigger = await startExtractionTrigger(database, rules.trigger, log)
+      const trigger = await startExtractionTrigger(background, rules.trigger, log)
       stops.push(() => trigger.stop())
     }
     await process.setWorkers(runner.poolIds)

@@ -49,6 +49,8 @@ const afterSwitchMs = 5_000
 
 export interface LiveSpacesOptions {
   database: Database
+  /** For whoever embeds. */
+  background: Database
   process: ProcessRecord
   /** Those that are added by the API. */
   providers: Pick<Providers, 'embedding'>
@@ -131,6 +133,7 @@ export async function followSpaces(options: LiveSpacesOptions): Promise<LiveSpac
     if (record.isFilled && one.madeOf !== null && one.pipeline === null) {
       one.pipeline = await startEmbeddingPipeline({
         ...options,
+        database: options.background,
         space: one.space,
         provider: one.provider,
         status: createSpaceStatus(database, record, log),

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type IncomingMessage, request } from 'node:http'
 import { text } from 'node:stream/consumers'
-import { describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import WebSocket from 'ws'
 import { startApp } from '../../../src/app.ts'
 import { parseConfig } from '../../../src/config.ts'
@@ -41,8 +41,13 @@ async function hangDatabase({ database }: TestServer): Promise<AsyncDisposable> 
 }
 
 describe('/health', () => {
+  let server: TestServer
+  beforeAll(async () => {
+    server = await startTestServer()
+  })
+  afterAll(() => server[Symbol.asyncDispose]())
+
   test('says that the process is alive, whatever the database does', async () => {
-    await using server = await startTestServer()
     await using _hanging = await hangDatabase(server)
     const { status, body, headers } = await get(`${server.url}/health`)
     expect([status, JSON.parse(body)]).toEqual([200, { status: 'ok' }])
@@ -50,7 +55,6 @@ describe('/health', () => {
   })
 
   test('answers HEAD without a body, refuses what would change something, and any host may ask', async () => {
-    await using server = await startTestServer()
     const { port, hostname } = new URL(server.url)
     expect(await get(`${server.url}/health`, { method: 'HEAD' })).toMatchObject({ status: 200, body: '' })
     for (const path of ['/health', '/ready', '/metrics']) {
@@ -386,11 +390,16 @@ test('a worker answers on a port of its own, and nothing else', async () => {
 })
 
 describe('the id of a request', () => {
+  let server: TestServer
+  beforeAll(async () => {
+    server = await startTestServer()
+  })
+  afterAll(() => server[Symbol.asyncDispose]())
+
   const json = { 'content-type': 'application/json' }
   const idOf = (line: string | undefined) => (JSON.parse(line ?? '{}') as { requestId?: string }).requestId
 
   test('is what a proxy gave it, if that is sane, else a new one, and stands in the answer and in the log', async () => {
-    await using server = await startTestServer()
     const ask = async (id: string | null) => {
       const headers = id === null ? json : { ...json, 'x-request-id': id }
       const body = JSON.stringify({ query: 'query Named { __typename }' })
@@ -411,7 +420,6 @@ describe('the id of a request', () => {
   })
 
   test('leads from a masked error to its line in the log, over HTTP and over WebSocket', async () => {
-    await using server = await startTestServer()
     await server.database.query('alter table topic rename to hidden_topic')
     const query = 'query Failing { topics { nodes { name } } }'
     const over = {
@@ -450,7 +458,6 @@ describe('the id of a request', () => {
   })
 
   test('also of what goes wrong before there is an operation', async () => {
-    await using server = await startTestServer()
     const form = new FormData()
     form.set('operations', JSON.stringify({ query: '{ __typename }' }))
     form.set('map', '{}')
@@ -485,7 +492,6 @@ describe('the id of a request', () => {
   })
 
   test('also of a subscription that breaks off', async () => {
-    await using server = await startTestServer()
     await server.database.query('alter table embedding_count rename to hidden_count')
     const query = 'subscription Breaking { embeddingProgress { seq } }'
     const answer = await askOverSocket(server.client.url, 'socket', query)
@@ -511,7 +517,6 @@ describe('the id of a request', () => {
   })
 
   test('is all that the log keeps of what a client sends: no key, no cookie, no variable', async () => {
-    await using server = await startTestServer()
     const secret = 'c0ffee-secret'
     const headers = {
       ...json,

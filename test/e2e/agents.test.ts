@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { providerEnv } from '../support/apps.ts'
 import { TestClient } from '../support/client.ts'
 import { preparedFolder } from '../support/databases.ts'
 import { byMarks, readByMarks } from '../support/extraction.ts'
@@ -17,7 +18,13 @@ test('agents are listed, and extract reads by the one that is named', async () =
         ? readByMarks(request)
         : { text: '{"weekday":"Tuesday"}' },
   })
-  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), QUARRY_AUTO_EXTRACT: 'off', PORT: '0' }
+  await using embedder = await ProviderServer.start()
+  const env = {
+    QUARRY_DATA_DIR: join(folder.path, 'data'),
+    QUARRY_AUTO_EXTRACT: 'off',
+    PORT: '0',
+    ...providerEnv(embedder),
+  }
   await using server = startQuarry(['serve'], env)
   const [, url = ''] = await server.line(/"url":"([^"]+)\/graphql"/)
   const client = new TestClient(url)

@@ -1,8 +1,20 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { providerEnv } from '../support/apps.ts'
 import { preparedFolder } from '../support/databases.ts'
 import { runQuarry, startQuarry } from '../support/processes.ts'
+import { ProviderServer } from '../support/provider-server.ts'
+
+let provider: ProviderServer
+/** Where the model does not count: to load the local one takes longer than most commands. */
+let quick: Record<string, string>
+
+beforeAll(async () => {
+  provider = await ProviderServer.start()
+  quick = providerEnv(provider)
+})
+afterAll(() => provider.close())
 
 const chat = [
   {
@@ -53,7 +65,7 @@ test('import, search and status work without a server, and an import repeated ch
 
 test('import can extract what it brings, and extract reads what was not read before', async () => {
   await using folder = await preparedFolder()
-  const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), ...quick }
   const file = join(folder.path, 'chat.jsonl')
   const decision = {
     id: 'd',
@@ -82,7 +94,7 @@ test('import can extract what it brings, and extract reads what was not read bef
 
 test('commands use the server that runs on the same data', async () => {
   await using folder = await preparedFolder()
-  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), PORT: '0' }
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), PORT: '0', ...quick }
   const file = join(folder.path, 'chat.jsonl')
   await writeFile(file, asJsonl(chat))
   await using server = startQuarry(['serve'], env)
@@ -103,7 +115,7 @@ test('commands use the server that runs on the same data', async () => {
 
 test('bad records are named and the rest is imported; an unknown file is refused with what was seen', async () => {
   await using folder = await preparedFolder()
-  const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), ...quick }
   const file = join(folder.path, 'chat.jsonl')
   await writeFile(file, `${asJsonl(chat)}\n{"id":"4","author":"cy","sentAt":"yesterday","text":"hi"}`)
   const unknown = join(folder.path, 'notes.txt')
@@ -135,14 +147,17 @@ test('a Slack export is taken as a folder, too', async () => {
       { type: 'message', user: 'U1', text: 'Hello <@U1>, the build is green again', ts: '1777885200.000100' },
     ]),
   )
-  const { output, code } = await runQuarry(['import', slack], { QUARRY_DATA_DIR: join(folder.path, 'data') })
+  const { output, code } = await runQuarry(['import', slack], {
+    QUARRY_DATA_DIR: join(folder.path, 'data'),
+    ...quick,
+  })
   expect(output).toContain('1 new, 0 updated, 0 unchanged messages (SLACK')
   expect(code).toBe(0)
 })
 
 test('wrong usage and wrong configuration end with their own exit codes and say what to do', async () => {
   await using folder = await preparedFolder()
-  const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), ...quick }
   const [usage, config, worker, nowhere] = await Promise.all([
     runQuarry(['search', 'x', '--first', 'many'], env),
     runQuarry(['status'], { ...env, PORT: 'high', QUARRY_EMBEDDING_PROVIDER: 'magic' }),
@@ -159,7 +174,7 @@ test('wrong usage and wrong configuration end with their own exit codes and say 
 
 test('index shows the vector indexes, measured and built anew when asked, also as JSON', async () => {
   await using folder = await preparedFolder()
-  const env = { QUARRY_DATA_DIR: join(folder.path, 'data') }
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), ...quick }
   const file = join(folder.path, 'chat.jsonl')
   await writeFile(file, asJsonl(chat))
   await runQuarry(['import', file], env)

@@ -1,15 +1,18 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { providerEnv } from '../support/apps.ts'
 import { preparedFolder } from '../support/databases.ts'
 import { runQuarry, startQuarry } from '../support/processes.ts'
+import { ProviderServer } from '../support/provider-server.ts'
 
 test('quarry doctor tells a line for each check, and its exit code whether something is wrong', async () => {
   await using folder = await preparedFolder()
-  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), PORT: '0' }
+  await using upstream = await ProviderServer.start({ dimensions: 64 })
+  const env = { QUARRY_DATA_DIR: join(folder.path, 'data'), PORT: '0', ...providerEnv(upstream) }
 
   const well = await runQuarry(['doctor'], env)
   expect(well.output).toMatch(/^✓ ok {7}configuration +every variable/m)
-  expect(well.output).toMatch(/^✓ ok {7}provider for embedding +local\/\S+ of the environment embeds, 512/m)
+  expect(well.output).toMatch(/^✓ ok {7}provider for embedding +openai\/\S+ of the environment embeds, 64 /m)
   expect(well.output).not.toMatch(/^✗/m)
   expect(well.code).toBe(0)
 

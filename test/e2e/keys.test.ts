@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { providerEnv } from '../support/apps.ts'
 import { preparedFolder } from '../support/databases.ts'
 import { runQuarry, startQuarry } from '../support/processes.ts'
 import { ProviderServer } from '../support/provider-server.ts'
@@ -21,6 +22,7 @@ test('an encryption key is replaced: generate, rotate, leave the old one out', a
     QUARRY_DATA_DIR: join(folder.path, 'data'),
     QUARRY_ENCRYPTION_KEY: keys,
     PORT: '0',
+    ...providerEnv(upstream),
   })
 
   /** Runs a server under these keys for one mutation, and gives its answer. */

@@ -1,7 +1,9 @@
+import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import pg from 'pg'
 import { inject } from 'vitest'
 import type { DatabaseConfig } from '../../src/config.ts'
@@ -45,8 +47,7 @@ export function copyTestDatabase(config: DatabaseConfig): Promise<TestDatabase> 
 export async function preparedFolder(): Promise<AsyncDisposable & { path: string }> {
   const folder = await temporaryFolder()
   const template = inject('template')
-  if (template.engine === 'embedded')
-    await cp(template.location, join(folder.path, 'data'), { recursive: true })
+  if (template.engine === 'embedded') await copyFiles(template.location, join(folder.path, 'data'))
   return folder
 }
 
@@ -76,11 +77,17 @@ export function reopen(
 
 async function copyFolder(template: string): Promise<TestDatabase> {
   const dataDir = await mkdtemp(join(tmpdir(), 'quarry-test-'))
-  await cp(template, dataDir, { recursive: true })
+  await copyFiles(template, dataDir)
   return {
     config: { kind: 'embedded', dataDir },
     [Symbol.asyncDispose]: () => rm(dataDir, { recursive: true, force: true }),
   }
+}
+
+/** By the system's own: Node's takes five times as long for a thousand files. @param to is there, or is made */
+async function copyFiles(from: string, to: string): Promise<void> {
+  await mkdir(to, { recursive: true })
+  await promisify(execFile)('cp', ['-R', `${from}/.`, to])
 }
 
 async function copyDatabase(templateUrl: string): Promise<TestDatabase> {

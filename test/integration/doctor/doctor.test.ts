@@ -467,12 +467,8 @@ describe('beside a running server', () => {
       ...environment(),
       ...(isHeld ? variablesOf(copy.config) : { QUARRY_URL: url }),
     })
-    const stateOf = (name: string) => findings.find((finding) => finding.name === name)?.state
-    expect(stateOf('server')).toBe('ok')
-    expect(stateOf('embeddings')).toBe('ok')
-    expect(stateOf('vector index message')).toBe('ok')
-    expect(stateOf('provider Acme')).toBe('ok')
-    expect(stateOf('clock')).toBe('ok')
+    for (const name of ['server', 'embeddings', 'vector index message', 'provider Acme', 'clock'])
+      expect(findings.find((finding) => finding.name === name)).toMatchObject({ name, state: 'ok' })
     const triggers = findings.find(({ name }) => name === 'triggers')
     expect(triggers?.state).toBe('unknown')
     expect(triggers?.remedy).toMatch(isHeld ? /Stop the server \(process \d+\)/ : /where the server runs/)

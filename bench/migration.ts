@@ -18,6 +18,8 @@ const perSecond = 20
 /** 512 three times. */
 const repeats = 3
 const queryCount = 50
+/** Odd, so that the new space is used in the end. */
+const switches = 7
 /** What validations embed; the provider knows vectors of numbers only. */
 const sampleText = 'The meeting is on Tuesday.'
 const limitMs = 20 * 60_000
@@ -47,6 +49,8 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
   await fill(server, rows)
   console.error(`migration: ${rows.toLocaleString('en')} rows are embedded`)
   await within(limitMs, 'what follows the embedding', untilSettled(server, database.url))
+  const first = (await read(server)).find(({ state }) => state === 'ACTIVE')
+  if (!first) throw new Error('there is no active space')
 
   const use = startUse(server, queries, rows)
   await delay(quietMs)
@@ -57,8 +61,14 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
   const filledMs = monotonicMs() - startedAt
   const gap = await within(limitMs, 'the activation', changeOver(server, queries, spaceId))
   const movedMs = monotonicMs() - startedAt
-  // What was written last is embedded, too.
   await delay(3000)
+  const steadyUntil = monotonicMs()
+  const steadyGap = await longestGap(server, queries, () => delay(1000))
+  // One switch is one sample of a tail: there and back a few times says how it is.
+  const gaps = [gap]
+  for (let count = 1; count < switches; count++) {
+    gaps.push(await within(limitMs, 'a switch', switchTo(server, queries, count % 2 ? first.id : spaceId)))
+  }
   const answers = await use.end()
   await within(limitMs, 'the last writes', untilNothingIsOwed(server))
   const without = await withoutVector(database.url)
@@ -66,7 +76,7 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
 
   const calm = answers.filter(({ at }) => at < startedAt)
   const moving = answers.filter(({ at }) => at >= startedAt && at < startedAt + movedMs)
-  const later = answers.filter(({ at }) => at >= startedAt + movedMs)
+  const later = answers.filter(({ at }) => at >= startedAt + movedMs && at < steadyUntil)
   const wrong = answers.filter(({ problem }) => problem !== null)
   for (const { problem } of wrong.slice(0, 5)) console.error(`migration: ${problem}`)
   const stale = later.filter((answer) => answer.dimensions === dimensions).length
@@ -110,11 +120,11 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
     },
     { what: 'p95 of search afterwards', figure: ms(p95(later)), beside: `${ms(p95(calm))} before` },
     {
-      what: 'longest gap between two answers, at the switch',
-      figure: ms(gap),
-      beside: `${ms(quietGap)} before`,
+      what: `longest gap between two answers, at the switch: median of ${switches}`,
+      figure: ms(percentile(gaps, 0.5)),
+      beside: `${ms(Math.max(...gaps))} at worst; ${ms(quietGap)} before and ${ms(steadyGap)} after, without a switch`,
       aim: '<= 50 ms',
-      isMet: gap <= 50,
+      isMet: percentile(gaps, 0.5) <= 50,
     },
     {
       what: 'until every row had its vector',
@@ -133,7 +143,7 @@ export async function benchMigration(postgres: BenchPostgres, options: { quick: 
     notes: [
       `${perSecond} searches and ${perSecond} writes a second all the time, each begun on time whatever the others do; HYBRID, ${queryCount} queries. The new provider takes ${latencyMs} ms for a request, the old one none. Job: ${job}.`,
       'During the move: from startEmbeddingMigration until activateEmbeddingSpace was answered, a second more. The vectors of one are those of the other three times in a row, so both models find the same.',
-      'Gap: one more client searches without a pause, by meaning, from activateEmbeddingSpace until a second after; the longest time between two of its answers. Before: the same for a second in quiet.',
+      'Gap: one more client searches without a pause, by meaning, from activateEmbeddingSpace until a second after; the longest time between two of its answers. After the first switch, back to the space of before and forth again. Before and after: the same for a second without a switch.',
       `One server, which does all the work; provider, server, clients and Postgres share the cores.`,
     ],
   }
@@ -349,14 +359,22 @@ async function changeOver(server: BenchServer, queries: readonly string[], space
     const missing = space?.gate.filter(({ name, isMet }) => ['READY', 'INDEXED'].includes(name) && !isMet)
     if (missing?.length === 0) {
       await compare(server, spaceId)
-      let refused: string | null = null
-      const gap = await longestGap(server, queries, async () => {
-        refused = await activate(server, spaceId)
-        if (refused === null) await delay(1000)
-      })
-      if (refused === null) return gap
-      console.error(`migration: ${refused}`)
+      return switchTo(server, queries, spaceId)
     }
+    await delay(250)
+  }
+}
+
+/** Asked again where what was written last is not embedded yet. @returns the longest gap at the switch itself */
+async function switchTo(server: BenchServer, queries: readonly string[], spaceId: string): Promise<number> {
+  for (;;) {
+    let refused: string | null = null
+    const gap = await longestGap(server, queries, async () => {
+      refused = await activate(server, spaceId)
+      if (refused === null) await delay(1000)
+    })
+    if (refused === null) return gap
+    console.error(`migration: ${refused}`)
     await delay(250)
   }
 }

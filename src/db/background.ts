@@ -2,7 +2,7 @@ import { Semaphore } from 'async-mutex'
 import type { Database } from './database.ts'
 
 /** Share of a process's connections that work in the background may have at once. */
-const backgroundShare = 0.6
+const backgroundShare = 0.4
 
 /**
  * The same database for work that nobody waits for. It never has all connections at once: under a backfill, requests

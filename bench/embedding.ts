@@ -24,24 +24,21 @@ const seed = 7
 /** From a committed import to the last vector, beside what the provider and the database would do at the best. */
 export async function benchEmbedding(postgres: BenchPostgres, options: { quick: boolean }): Promise<Report> {
   const count = options.quick ? 2_000 : 10_000
-  await using ours = await createDatabase(postgres)
   await using others = await createDatabase(postgres)
   await using provider = await startProvider({ clusters, seed, latencyMs, prepared: count })
   const config = providerConfig(provider.url)
   const { limits } = createEmbeddingProvider(config)
   const providerLimit = (1000 * limits.maxParallelRequests * limits.maxTextsPerRequest) / latencyMs
-  await prepare(ours.url, config)
   const space = await prepare(others.url, config)
   const vectors = new ClusteredVectors({ clusters, seed })
   const all = Array.from({ length: count }, (_, number) => vectors.at(number))
 
-  await using server = await startServer({ DATABASE_URL: ours.url, ...providerEnv(provider.url) })
   const quarry: number[] = []
   const raw: number[] = []
   const ratios: number[] = []
   // By turns, each into an empty index: the graph that a write goes into decides what the write costs.
   for (let round = 0; round < (options.quick ? 1 : 3); round++) {
-    const pipeline = await embedAll(ours.url, space, count)
+    const pipeline = await embedAll(postgres, config, provider.url, count)
     const writes = await writeAll(
       others.url,
       space,
@@ -53,7 +50,6 @@ export async function benchEmbedding(postgres: BenchPostgres, options: { quick: 
     raw.push(writes)
     ratios.push(pipeline / Math.min(writes, providerLimit))
   }
-  void server
   const ratio = median(ratios)
   return {
     title: `Embedding of ${count.toLocaleString('en')} messages`,
@@ -106,11 +102,21 @@ export async function empty(
   await client.query('checkpoint')
 }
 
-/** Messages a second from the commit that makes them owed until none is. */
-async function embedAll(url: string, space: EmbeddingSpace, count: number): Promise<number> {
-  const client = await connect(url)
+/**
+ * Messages a second from the commit that makes them owed until none is. On a server and a database of its own: one that
+ * was emptied would still be building the index of what it held.
+ */
+async function embedAll(
+  postgres: BenchPostgres,
+  config: Parameters<typeof createEmbeddingProvider>[0],
+  providerUrl: string,
+  count: number,
+): Promise<number> {
+  await using ours = await createDatabase(postgres)
+  const space = await prepare(ours.url, config)
+  await using _server = await startServer({ DATABASE_URL: ours.url, ...providerEnv(providerUrl) })
+  const client = await connect(ours.url)
   try {
-    await empty(client, space)
     await client.query('begin')
     await insertMessages(client, 0, count)
     await client.query('analyze message')

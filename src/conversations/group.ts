@@ -1,21 +1,15 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import { createBell } from '../bell.ts'
 import type { Database, Sql, Transaction } from '../db/database.ts'
+import { keepLooking } from '../db/keep-looking.ts'
 import { coverageChannel } from '../embedding/coverage.ts'
 import type { LiveSpaces } from '../embedding/live-spaces.ts'
 import { type EmbeddingSpace, leftJoinEmbedding } from '../embedding/spaces.ts'
 import { parseVector } from '../embedding/vectors.ts'
-import { errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import { createLinker, type LinkMessage, maxAgeMs, windowSize } from './link.ts'
 
 /** Channel on which is said that messages have got their conversation. */
 export const groupedChannel = 'quarry_grouped'
 
-/** Few larger batches cost less than many small ones: each reads the window before it. */
-const leastIntervalMs = 500
-/** A notification can be lost; the rows cannot. */
-const lookAgainMs = 5_000
 const batchSize = 500
 const maxBetween = 2000
 /**
@@ -25,37 +19,23 @@ const maxBetween = 2000
 const patience = '10 minutes'
 
 /** Gives messages their conversation as they are embedded, until stopped. */
-export async function startGrouping(
+export function startGrouping(
   database: Database,
   spaces: Pick<LiveSpaces, 'active' | 'use'>,
   log: Logger,
 ): Promise<{ stop(): Promise<void> }> {
-  const stopping = new AbortController()
-  const bell = createBell()
-  const unlisten = await database.listen(coverageChannel, bell.ring)
-
-  async function work(): Promise<void> {
-    while (!stopping.signal.aborted) {
-      try {
-        const live = spaces.active()
-        await spaces.use(live, () => groupMessages(database, live.space, stopping.signal))
-      } catch (error) {
-        if (!stopping.signal.aborted)
-          log.warn({ error: errorMessage(error) }, 'Messages could not be grouped')
-      }
-      await delay(leastIntervalMs, undefined, { signal: stopping.signal }).catch(() => {})
-      await bell.wait({ signal: stopping.signal, limitMs: lookAgainMs })
-    }
-  }
-
-  const working = work()
-  return {
-    async stop() {
-      stopping.abort(new Error('This process is stopping'))
-      await unlisten()
-      await working
+  return keepLooking(database, {
+    channel: coverageChannel,
+    async look(signal) {
+      const live = spaces.active()
+      await spaces.use(live, () => groupMessages(database, live.space, signal))
     },
-  }
+    lookAgainMs: 5_000,
+    // Each batch reads the window before it.
+    leastIntervalMs: 500,
+    trouble: 'Messages could not be grouped',
+    log,
+  })
 }
 
 interface Place {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { createBell } from '../bell.ts'
 import type { Database, Sql } from '../db/database.ts'
+import { keepLooking } from '../db/keep-looking.ts'
 import { errorMessage } from '../errors.ts'
 import { raiseRecallAlert, resolveRecallAlert } from '../jobs/alerts.ts'
 import type { Logger } from '../log.ts'
@@ -69,34 +69,19 @@ export interface IndexCareOptions {
 }
 
 /** Keeps the vector indexes whole, of the right shape and measured, until stopped. */
-export async function startIndexCare(options: IndexCareOptions): Promise<{ stop(): Promise<void> }> {
-  const { database, log } = options
-  const stopping = new AbortController()
-  const bell = createBell()
-  const care = await createIndexCare(options, stopping.signal)
-
-  async function work(): Promise<void> {
-    while (!stopping.signal.aborted) {
-      try {
-        await care.look()
-      } catch (error) {
-        if (stopping.signal.aborted) return
-        log.warn({ error: errorMessage(error) }, 'Vector indexes could not be looked after')
-        await delay(lookAgainMs, undefined, { signal: stopping.signal }).catch(() => {})
-      }
-      await bell.wait({ signal: stopping.signal, limitMs: lookAgainMs })
-    }
-  }
-
-  const unlisten = await database.listen(indexCareChannel, bell.ring)
-  const working = work()
-  return {
-    async stop() {
-      stopping.abort(new Error('This process is stopping'))
-      await unlisten()
-      await working
+export function startIndexCare(options: IndexCareOptions): Promise<{ stop(): Promise<void> }> {
+  let care: Awaited<ReturnType<typeof createIndexCare>> | null = null
+  return keepLooking(options.database, {
+    channel: indexCareChannel,
+    async look(signal) {
+      care ??= await createIndexCare(options, signal)
+      await care.look()
     },
-  }
+    lookAgainMs,
+    afterFailureMs: lookAgainMs,
+    trouble: 'Vector indexes could not be looked after',
+    log: options.log,
+  })
 }
 
 /**

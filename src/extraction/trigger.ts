@@ -1,10 +1,8 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import { createBell } from '../bell.ts'
 import type { TriggerRules } from '../config.ts'
 import { groupedChannel } from '../conversations/group.ts'
 import type { Database, Transaction } from '../db/database.ts'
+import { keepLooking } from '../db/keep-looking.ts'
 import { advisoryLock } from '../db/locks.ts'
-import { errorMessage } from '../errors.ts'
 import { enqueueJob } from '../jobs/queue.ts'
 import type { Logger } from '../log.ts'
 import { readWaiting } from './claims.ts'
@@ -17,36 +15,22 @@ const leastIntervalMs = 1_000
 const pauseAfterFailure = '15 minutes'
 
 /** Starts extractions by itself when enough has come in, or some has waited for long enough, until stopped. */
-export async function startExtractionTrigger(
+export function startExtractionTrigger(
   database: Database,
   rules: TriggerRules,
   log: Logger,
 ): Promise<{ stop(): Promise<void> }> {
-  const stopping = new AbortController()
-  const bell = createBell()
-  const unlisten = await database.listen(groupedChannel, bell.ring)
-
-  async function watch(): Promise<void> {
-    while (!stopping.signal.aborted) {
-      try {
-        const jobId = await database.transaction((transaction) => enqueueDueExtraction(transaction, rules))
-        if (jobId) log.info({ jobId }, 'Enough has come in to be extracted')
-      } catch (error) {
-        log.warn({ error: errorMessage(error) }, 'Could not see whether there is something to extract')
-      }
-      await delay(leastIntervalMs, undefined, { signal: stopping.signal }).catch(() => {})
-      await bell.wait({ signal: stopping.signal, limitMs: lookAgainMs })
-    }
-  }
-
-  const watching = watch()
-  return {
-    async stop() {
-      stopping.abort(new Error('This process is stopping'))
-      await unlisten()
-      await watching
+  return keepLooking(database, {
+    channel: groupedChannel,
+    async look() {
+      const jobId = await database.transaction((transaction) => enqueueDueExtraction(transaction, rules))
+      if (jobId) log.info({ jobId }, 'Enough has come in to be extracted')
     },
-  }
+    lookAgainMs,
+    leastIntervalMs,
+    trouble: 'Could not see whether there is something to extract',
+    log,
+  })
 }
 
 /**

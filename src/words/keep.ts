@@ -1,8 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import { createBell } from '../bell.ts'
 import type { Database } from '../db/database.ts'
+import { keepLooking } from '../db/keep-looking.ts'
 import { entityKinds } from '../embedding/spaces.ts'
-import { errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import { areStatisticsDue, countWords } from './statistics.ts'
 import { storeMissingWords, wordlessChannel } from './store.ts'
@@ -15,12 +13,8 @@ const lookAgainMs = 2_000
  * Keeps what a search by words needs while this process runs: cuts texts that have no words, whoever wrote them, and
  * counts words again when the texts have become many more or fewer.
  */
-export async function startKeepingWords(database: Database, log: Logger): Promise<{ stop(): Promise<void> }> {
-  const stopping = new AbortController()
-  const bell = createBell()
-  const { signal } = stopping
-
-  async function cut(): Promise<void> {
+export function startKeepingWords(database: Database, log: Logger): Promise<{ stop(): Promise<void> }> {
+  async function cut(signal: AbortSignal): Promise<void> {
     for (const kind of entityKinds) {
       for (let stored = batchSize; stored === batchSize && !signal.aborted; ) {
         stored = await database.transaction((transaction) => storeMissingWords(transaction, kind, batchSize))
@@ -29,26 +23,15 @@ export async function startKeepingWords(database: Database, log: Logger): Promis
     }
   }
 
-  async function keep(): Promise<void> {
-    while (!signal.aborted) {
-      try {
-        await cut()
-        if (await areStatisticsDue(database)) await database.transaction(countWords)
-      } catch (error) {
-        log.warn({ error: errorMessage(error) }, 'Words of texts could not be stored or counted')
-        await delay(lookAgainMs, undefined, { signal }).catch(() => {})
-      }
-      await bell.wait({ signal, limitMs: lookAgainMs })
-    }
-  }
-
-  const unlisten = await database.listen(wordlessChannel, bell.ring)
-  const kept = keep()
-  return {
-    async stop() {
-      stopping.abort()
-      await kept
-      await unlisten()
+  return keepLooking(database, {
+    channel: wordlessChannel,
+    async look(signal) {
+      await cut(signal)
+      if (await areStatisticsDue(database)) await database.transaction(countWords)
     },
-  }
+    lookAgainMs,
+    afterFailureMs: lookAgainMs,
+    trouble: 'Words of texts could not be stored or counted',
+    log,
+  })
 }

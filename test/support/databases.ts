@@ -6,9 +6,11 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import { inject } from 'vitest'
-import type { DatabaseConfig } from '../../src/config.ts'
+import { type DatabaseConfig, parseConfig } from '../../src/config.ts'
 import { type Database, openDatabase } from '../../src/db/database.ts'
+import { type EmbeddingSpace, ensureActiveSpace } from '../../src/embedding/spaces.ts'
 import { createLogger } from '../../src/log.ts'
+import { createEmbeddingProvider } from '../../src/providers/create.ts'
 import { temporaryFolder } from './processes.ts'
 
 /** A migrated, empty database of its own; `await using` removes it. */
@@ -65,6 +67,17 @@ export async function openTestDatabase(
       await own[Symbol.asyncDispose]()
     },
   }
+}
+
+/** The same with the space of the local model, in which nobody works. */
+export async function openTestSpace(): Promise<
+  AsyncDisposable & { database: Database; space: EmbeddingSpace }
+> {
+  const opened = await openTestDatabase()
+  const local = createEmbeddingProvider(parseConfig({}).embedding)
+  const space = await ensureActiveSpace(opened.database, local, createLogger('silent'))
+  await local.close()
+  return { ...opened, space, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() }
 }
 
 /** Opens a database of a test once more. */

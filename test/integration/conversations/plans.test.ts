@@ -1,11 +1,8 @@
 import { expect, test } from 'vitest'
-import { parseConfig } from '../../../src/config.ts'
 import { groupMessages } from '../../../src/conversations/group.ts'
 import type { Database, Transaction } from '../../../src/db/database.ts'
-import { ensureActiveSpace, partitionName } from '../../../src/embedding/spaces.ts'
-import { createLogger } from '../../../src/log.ts'
-import { createEmbeddingProvider } from '../../../src/providers/create.ts'
-import { openTestDatabase } from '../../support/databases.ts'
+import { partitionName } from '../../../src/embedding/spaces.ts'
+import { openTestSpace } from '../../support/databases.ts'
 
 interface PlanNode {
   'Node Type': string
@@ -17,11 +14,8 @@ interface PlanNode {
 const nodesOf = (node: PlanNode): PlanNode[] => [node, ...(node.Plans ?? []).flatMap(nodesOf)]
 
 test('grouping looks up one vector at a time, although the planner has not heard yet that the space was filled', async () => {
-  await using opened = await openTestDatabase()
-  const { database } = opened
-  const local = createEmbeddingProvider(parseConfig({}).embedding)
-  const space = await ensureActiveSpace(database, local, createLogger('silent'))
-  await local.close()
+  await using opened = await openTestSpace()
+  const { database, space } = opened
   const partition = partitionName(space)
   await database.query(`alter table ${partition} set (autovacuum_enabled = off)`)
   await database.query(`insert into source (id, name, type) values (gen_random_uuid(), 'Test', 'api')`)

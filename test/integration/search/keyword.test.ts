@@ -1,15 +1,11 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { parseConfig } from '../../../src/config.ts'
-import { type EmbeddingSpace, ensureActiveSpace } from '../../../src/embedding/spaces.ts'
-import { createLogger } from '../../../src/log.ts'
-import { createEmbeddingProvider } from '../../../src/providers/create.ts'
 import { noFilter } from '../../../src/search/filter.ts'
 import { type KeywordCandidate, keywordStatement } from '../../../src/search/keyword.ts'
 import { createSearch } from '../../../src/search/search.ts'
 import { parseQuery } from '../../../src/words/query.ts'
 import { countWords } from '../../../src/words/statistics.ts'
-import { openTestDatabase } from '../../support/databases.ts'
+import { openTestSpace } from '../../support/databases.ts'
 
 /** Fewer than are looked up because of a common word, and more than are looked up before the score that is needed is known. */
 const rows = 2_500
@@ -18,15 +14,11 @@ const wordsOfText = 8
 const vocabulary = Array.from({ length: 3_000 }, (_, n) => `${['ba', 'bani', 'ko', 'kolo', 'tu'][n % 5]}${n}`)
 const page = 20
 
-let opened: Awaited<ReturnType<typeof openTestDatabase>>
-let space: EmbeddingSpace
+let opened: Awaited<ReturnType<typeof openTestSpace>>
 
 beforeAll(async () => {
-  opened = await openTestDatabase()
+  opened = await openTestSpace()
   const { database } = opened
-  const local = createEmbeddingProvider(parseConfig({}).embedding)
-  space = await ensureActiveSpace(database, local, createLogger('silent'))
-  await local.close()
   await database.query(`insert into source (id, name, type) values (gen_random_uuid(), 'Test', 'api')`)
   await database.query('select setseed(0.5)')
   await database.query(
@@ -46,12 +38,14 @@ afterAll(() => opened[Symbol.asyncDispose]())
 /** Each text that has a word of the query is scored. */
 async function lookUpAll(query: string): Promise<string[]> {
   const words = parseQuery(query)
-  const { text, values } = keywordStatement(space, ['MESSAGE'], noFilter, words, null, page, 0)
+  const { text, values } = keywordStatement(opened.space, ['MESSAGE'], noFilter, words, null, page, 0)
   return (await opened.database.query<KeywordCandidate>(text, [...values])).map(({ id }) => id)
 }
 
 async function search(query: string): Promise<string[]> {
-  const { search } = createSearch(opened.database, space, { get: () => Promise.reject(new Error('asked')) })
+  const { search } = createSearch(opened.database, opened.space, {
+    get: () => Promise.reject(new Error('asked')),
+  })
   const { hits } = await search({
     query,
     kinds: ['MESSAGE'],

@@ -1,25 +1,17 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { parseConfig } from '../../../src/config.ts'
-import { type EmbeddingSpace, ensureActiveSpace } from '../../../src/embedding/spaces.ts'
-import { createLogger } from '../../../src/log.ts'
-import { createEmbeddingProvider } from '../../../src/providers/create.ts'
 import { noFilter, type SearchFilter } from '../../../src/search/filter.ts'
 import { createSearch } from '../../../src/search/search.ts'
 import { countWords } from '../../../src/words/statistics.ts'
-import { openTestDatabase } from '../../support/databases.ts'
+import { openTestSpace } from '../../support/databases.ts'
 
 /** More than are scored because of a common word, and more than the newest that are gone through. */
 const rows = 12_000
 
-let opened: Awaited<ReturnType<typeof openTestDatabase>>
-let space: EmbeddingSpace
+let opened: Awaited<ReturnType<typeof openTestSpace>>
 
 beforeAll(async () => {
-  opened = await openTestDatabase()
+  opened = await openTestSpace()
   const { database } = opened
-  const local = createEmbeddingProvider(parseConfig({}).embedding)
-  space = await ensureActiveSpace(database, local, createLogger('silent'))
-  await local.close()
   await database.query(`insert into source (id, name, type) values (gen_random_uuid(), 'Test', 'api')`)
   // The oldest ten have both common words, are alone in their channel and the very oldest has a rare one besides.
   await database.query(
@@ -38,7 +30,9 @@ beforeAll(async () => {
 afterAll(() => opened[Symbol.asyncDispose]())
 
 async function find(query: string, filter: SearchFilter = noFilter, first = 20): Promise<string[]> {
-  const search = createSearch(opened.database, space, { get: () => Promise.reject(new Error('asked')) })
+  const search = createSearch(opened.database, opened.space, {
+    get: () => Promise.reject(new Error('asked')),
+  })
   const page = await search.search({
     query,
     kinds: ['MESSAGE'],

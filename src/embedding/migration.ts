@@ -17,6 +17,7 @@ import {
   type SpaceRecord,
   withSpaceLock,
 } from './spaces.ts'
+import { countArriving } from './stats.ts'
 import { indexCareChannel, readCaredSpaces, readVectorIndexes } from './vector-index.ts'
 
 /** Who is to embed everything, and how. */
@@ -125,12 +126,13 @@ async function dropOrphans(database: Database, session: Sql): Promise<void> {
 /** What stands between a space and its activation, met or not. @throws NotFoundError */
 export async function readGate(sql: Sql, spaceId: number): Promise<GateCondition[]> {
   const space = await requireSpace(sql, spaceId)
-  const [coverage, indexes, comparison] = [
+  const [coverage, arriving, indexes, comparison] = [
     (await readCoverage(sql, spaceId)).coverage,
+    await countArriving(sql, spaceId),
     await readIndexes(sql, spaceId),
     await readCurrentComparison(sql, spaceId),
   ]
-  return judgeGate({ coverage, indexes, comparison, wasActive: space.activatedAt !== null })
+  return judgeGate({ coverage, arriving, indexes, comparison, wasActive: space.activatedAt !== null })
 }
 
 async function readIndexes(sql: Sql, spaceId: number) {

@@ -22,6 +22,7 @@ import {
   saveQuery,
 } from '../embedding/search-queries.ts'
 import { type EntityKind, readSpaces, type SpaceRecord } from '../embedding/spaces.ts'
+import { arrivingSeconds } from '../embedding/stats.ts'
 import { type OpenTarget, openTarget, type TargetInput } from '../embedding/target.ts'
 import { ConflictError, InvalidInputError, NotFoundError } from '../errors.ts'
 import { ProviderError } from '../providers/provider.ts'
@@ -51,7 +52,9 @@ const recordOf = async ({ id }: { id: number }, { loaders, database }: Context):
 const GateConditionName = builder.enumType('GateConditionName', {
   description: 'What must be true before searches change over to an embedding space.',
   values: {
-    READY: { description: `At least ${100 * leastReady} % of what can be embedded is READY.` },
+    READY: {
+      description: `At least ${100 * leastReady} % of what can be embedded is READY, apart from what came in the last ${arrivingSeconds} seconds.`,
+    },
     INDEXED: { description: 'Every kind has a vector index that can be used.' },
     COMPARED: {
       description:

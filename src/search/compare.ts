@@ -12,6 +12,7 @@ import {
 import { readSampleQueries, type SampleQuery } from '../embedding/search-queries.ts'
 import type { SearchSample } from '../embedding/search-sample.ts'
 import { entityKinds } from '../embedding/spaces.ts'
+import { countArriving } from '../embedding/stats.ts'
 import { embedTexts } from '../embedding/texts.ts'
 import { readVectorType, vectorBytes } from '../embedding/vectors.ts'
 import { ConflictError } from '../errors.ts'
@@ -53,6 +54,7 @@ export async function compareSpaces(
   await sample.store(database, await readVectorType(database))
   const queries = await readSampleQueries(database, maxQueries)
   const { coverage } = await readCoverage(database, spaceId)
+  const arriving = await countArriving(database, spaceId)
   const [before, after] = [
     await spaces.use(active, () => answersIn(database, active, queries, searches, usage)),
     await spaces.use(compared, () => answersIn(database, compared, queries, searches, usage)),
@@ -60,7 +62,7 @@ export async function compareSpaces(
   const comparison: SpaceComparison = {
     comparedAt: new Date().toISOString(),
     activeSpaceId: active.space.id,
-    ready: readyShare(coverage),
+    ready: readyShare({ coverage, arriving }),
     ...compareAnswers(queries, before, after),
   }
   await writeComparison(database, spaceId, comparison)

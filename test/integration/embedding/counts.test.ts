@@ -1,5 +1,8 @@
+import { v7 as uuidv7 } from 'uuid'
 import { expect, test } from 'vitest'
+import { arrivingSeconds, countArriving } from '../../../src/embedding/stats.ts'
 import { startProviderApp } from '../../support/apps.ts'
+import { openTestSpace } from '../../support/databases.ts'
 import { ingest } from '../../support/messages.ts'
 
 /** Kinds and statuses of which the kept count is not that of the rows. Both are read by one statement, so of one moment. */
@@ -59,4 +62,35 @@ test('the kept counts are those of the rows at every moment, whoever writes at o
   expect(looked).toBeGreaterThan(5)
   await app.client.waitUntilEmbedded()
   expect(await app.sql(differences)).toEqual([])
+})
+
+test('arriving is what has come in the last seconds, since the space is there, and has not failed', async () => {
+  await using opened = await openTestSpace()
+  const { database, space } = opened
+  await database.query(
+    `update embedding_space set created_at = clock_timestamp() - interval '2 s' where id = $1`,
+    [space.id],
+  )
+  const enter = (age: number, status = 'PENDING', attempts = 0) =>
+    database.query(
+      `insert into embedding (space_id, kind, owner_id, status, content_hash, attempts)
+       values ($1, 'MESSAGE', $2, $3::embedding_status, gen_random_uuid(), $4)`,
+      [space.id, uuidv7({ msecs: Date.now() - 1000 * age }), status, attempts],
+    )
+  await enter(0)
+  await enter(1)
+  // Older than the space, of a clock that is an hour ahead, done, changed, failed once.
+  for (const age of [3, 3600, -3600]) await enter(age)
+  for (const status of ['READY', 'STALE', 'SKIPPED', 'FAILED']) await enter(1, status)
+  await enter(1, 'PENDING', 1)
+  expect(await countArriving(database, space.id)).toBe(2)
+  await database.query(
+    `update embedding_space set created_at = clock_timestamp() - interval '1 day' where id = $1`,
+    [space.id],
+  )
+  expect(await countArriving(database, space.id)).toBe(3)
+  await enter(arrivingSeconds + 1)
+  expect(await countArriving(database, space.id)).toBe(3)
+  await database.query('update embedding_space set is_filled = false where id = $1', [space.id])
+  expect(await countArriving(database, space.id)).toBe(0)
 })

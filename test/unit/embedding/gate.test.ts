@@ -24,6 +24,7 @@ const comparison: SpaceComparison = {
 }
 const good: GateFacts = {
   coverage: [{ total: 2000, skipped: 1000, ready: 1000 }],
+  arriving: 0,
   indexes: [{ kind: 'MESSAGE', isUsable: true }],
   comparison,
   wasActive: false,
@@ -59,6 +60,12 @@ describe('the gate', () => {
       },
       [],
     ],
+    ['2 of 100 that are arriving', { coverage: [{ total: 100, skipped: 0, ready: 98 }], arriving: 2 }, []],
+    [
+      'one more than is arriving',
+      { coverage: [{ total: 100, skipped: 0, ready: 97 }], arriving: 2 },
+      ['READY'],
+    ],
     ['nothing to embed', { coverage: [{ total: 5, skipped: 5, ready: 0 }] }, []],
     ['an index that is not there', { indexes: [{ kind: 'ATOM', isUsable: false }] }, ['INDEXED']],
     ['no comparison', { comparison: null }, ['COMPARED']],
@@ -85,6 +92,9 @@ describe('the gate', () => {
       ],
     })
     expect(ready?.text).toBe('99.899 % of what can be embedded is READY; at least 99.9 % is expected')
+    expect(judgeGate({ ...good, coverage: [{ total: 9, skipped: 0, ready: 7 }], arriving: 2 })[0]?.text).toBe(
+      '100 % of what can be embedded, apart from 2 of the last seconds, is READY; at least 99.9 % is expected',
+    )
     expect(indexed?.text).toMatch(/^The vector index of MESSAGE and of ATOM is not there yet/)
   })
 })
@@ -94,11 +104,11 @@ test('the share of what is READY lies between 0 and 1, and opens the gate only f
     .tuple(fc.nat(10_000), fc.nat(10_000), fc.nat(10_000))
     .map(([ready, skipped, others]) => ({ total: ready + skipped + others, skipped, ready }))
   fc.assert(
-    fc.property(fc.array(counts, { maxLength: 3 }), (coverage) => {
-      const share = readyShare(coverage)
+    fc.property(fc.array(counts, { maxLength: 3 }), fc.nat(100), (coverage, arriving) => {
+      const share = readyShare({ coverage, arriving })
       expect(share).toBeGreaterThanOrEqual(0)
       expect(share).toBeLessThanOrEqual(1)
-      expect(unmet({ coverage }).includes('READY')).toBe(share < leastReady)
+      expect(unmet({ coverage, arriving }).includes('READY')).toBe(share < leastReady)
     }),
   )
 })

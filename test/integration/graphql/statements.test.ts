@@ -115,9 +115,9 @@ beforeAll(async () => {
 })
 afterAll(() => app[Symbol.asyncDispose]())
 
-/** What goes on by itself: the job queue, the pipeline, heartbeats, progress. */
+/** What goes on by itself: the job queue, the pipeline, heartbeats, progress, the account of the providers. */
 const background =
-  /graphile_worker|conversation_id is null|embedding_count|leased_by|\bprocess\b|^(begin|commit|listen|unlisten|set |start_job)|job set|job_event \(|append_job_event|report_held_jobs|embedding_request|from embeddable|pg_notify/i
+  /graphile_worker|conversation_id is null|embedding_count|leased_by|\bprocess\b|^(begin|commit|listen|unlisten|set |start_job)|job set|job_event \(|append_job_event|report_held_jobs|embedding_request|from embeddable|provider_usage|pg_notify/i
 
 /** Statements that an operation needs, without what goes on beside it. */
 async function statementsOf(run: () => Promise<unknown>): Promise<string[]> {

@@ -211,7 +211,7 @@ export async function startApp({ config, log, role, onStatement }: AppOptions): 
       log,
     })
     stops.push(() => server.close())
-    database.publishAddress(server.url)
+    await database.publishAddress(server.url)
     return { url: server.url, failed, stop }
   } catch (error) {
     await stop()

@@ -48,8 +48,8 @@ export interface Database extends Sql {
    * may have been missed, so read again.
    */
   listen(channel: string, onNotification: (payload: string | null) => void): Promise<Unlisten>
-  /** Publishes the API's address to commands that run beside this server; only embedded folders keep one. */
-  publishAddress(url: string): void
+  /** Publishes the API's address to commands that run beside this server; only embedded folders keep one. Resolves when they see it. */
+  publishAddress(url: string): Promise<void>
   close(): Promise<void>
 }
 
@@ -120,7 +120,7 @@ async function openPostgres(
     'postgres',
     pool,
     listener,
-    () => {},
+    async () => {},
     () => listener.close(),
   )
 }
@@ -151,7 +151,7 @@ function assemble(
   engine: Database['engine'],
   pool: pg.Pool,
   listener: NotificationListener,
-  publishAddress: (url: string) => void,
+  publishAddress: (url: string) => Promise<void>,
   stop: () => Promise<void>,
 ): Database {
   const prisma = new PrismaClient({ adapter: new PrismaPg(pool) })

@@ -164,6 +164,7 @@ async function obey(message: ToChild): Promise<void> {
   switch (message.type) {
     case 'address':
       lock?.setUrl(message.url)
+      say({ type: 'published' })
       break
     case 'stop':
       end(0)

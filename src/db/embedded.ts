@@ -7,8 +7,8 @@ import type { FromChild, ToChild } from './embedded-protocol.ts'
 /** A running embedded database: PGlite in a child process, reached through a socket that only this user can open. */
 export interface EmbeddedServer {
   socketDir: string
-  /** Writes the address of the API into the folder's lock, for commands that run beside the server. */
-  publishAddress(url: string): void
+  /** Writes the address of the API into the folder's lock, for commands that run beside the server. Resolves when it is there. */
+  publishAddress(url: string): Promise<void>
   stop(): Promise<void>
 }
 
@@ -54,7 +54,22 @@ export async function startEmbeddedServer(
 
   return {
     socketDir,
-    publishAddress: (url) => tell({ type: 'address', url }),
+    publishAddress: (url) =>
+      new Promise((resolve) => {
+        const settle = () => {
+          child.off('message', onMessage)
+          child.off('exit', settle)
+          resolve()
+        }
+        const onMessage = ({ type }: FromChild) => {
+          if (type === 'published') settle()
+        }
+        child.on('message', onMessage)
+        // Whoever has opened the database is told of its end by onFailure.
+        child.once('exit', settle)
+        tell({ type: 'address', url })
+        if (!child.connected) settle()
+      }),
     async stop() {
       stopping = true
       if (child.exitCode !== null || child.signalCode !== null) return

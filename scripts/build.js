@@ -13,7 +13,7 @@ const require = createRequire(import.meta.url)
 const stamp = join(root, 'dist/sources.sha256')
 
 const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.ts'))
+  .filter((file) => /\.c?ts$/.test(file))
   .sort()
   .map((file) => ({ file, text: readFileSync(join(root, 'src', file), 'utf8') }))
 const hash = createHash('sha256').update(require('typescript/package.json').version)
@@ -35,7 +35,7 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
   }
   const compiled = new Set()
   for (const { file, text } of sources) {
-    const path = join(root, 'dist', file.replace(/\.ts$/, '.js'))
+    const path = join(root, 'dist', file.replace(/ts$/, 'js'))
     mkdirSync(dirname(path), { recursive: true })
     const fileName = join(root, 'src', file)
     put(path, ts.transpileModule(text, { fileName, compilerOptions: options }).outputText)
@@ -43,7 +43,7 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
   }
   for (const file of readdirSync(join(root, 'dist'), { recursive: true, encoding: 'utf8' })) {
     const path = join(root, 'dist', file)
-    if (file.endsWith('.js') && !compiled.has(path)) rmSync(path)
+    if (/\.c?js$/.test(file) && !compiled.has(path)) rmSync(path)
   }
   put(stamp, wanted)
 }

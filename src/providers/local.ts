@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
 import { errorMessage, SetupError } from '../errors.ts'
 import { checkVectors } from './check.ts'
+import type { LocalAnswer, LocalTask } from './local-task.ts'
 import { type LocalTokenizer, loadTokenizer } from './local-tokens.ts'
-import type { LocalAnswer, LocalTask } from './local-worker.ts'
 import {
   type EmbeddingLimits,
   type EmbeddingProvider,
@@ -24,7 +24,7 @@ export interface LocalProviderOptions {
 }
 
 /** Compiled, also when this module is not (tests): Node 20 runs no TypeScript. */
-const compiledWorker = new URL('../../dist/providers/local-worker.js', import.meta.url)
+const compiledWorker = new URL('../../dist/providers/local-worker.cjs', import.meta.url)
 
 const dimensions = 512
 

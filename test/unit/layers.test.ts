@@ -36,7 +36,7 @@ interface Import {
 
 const files = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
   .map((file) => join('src', file))
-  .filter((file) => /\.[jt]s$/.test(file) && !file.includes('/generated/'))
+  .filter((file) => /\.c?[jt]s$/.test(file) && !file.includes('/generated/'))
 const imports = files.flatMap(importsOf)
 
 function importsOf(file: string): Import[] {
@@ -52,6 +52,7 @@ function importsOf(file: string): Import[] {
     if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
       add(node.arguments[0], false)
     }
+    if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) add(node.argument.literal, true)
     ts.forEachChild(node, visit)
   }
   visit(source)

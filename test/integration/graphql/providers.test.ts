@@ -668,13 +668,14 @@ describe('keys', () => {
 
   test('that no encryption key opens are told by rotation, and left as they are', async () => {
     await created({ apiKey: 'sk-1' })
-    const before = await dump()
+    const stored = () => server.database.query('select * from provider order by id')
+    const before = await stored()
     const strange = createKeyRing([randomBytes(32)])
     expect(await rotateKeys(server.database, strange)).toMatchObject({
       rotated: 0,
       failed: [{ name: 'Upstream' }],
     })
-    expect(await dump()).toBe(before)
+    expect(await stored()).toEqual(before)
   })
 
   test('moved to another row do not open', async () => {

@@ -35,7 +35,8 @@ const requestsOf = (row: string, columns = '') =>
    where r.space_id = $1 and r.kind = ${row}.kind and r.owner_id = ${row}.owner_id`
 
 /**
- * Leases rows that are owed and due, newest first, so that live messages do not wait behind a long backfill.
+ * Leases rows that are owed and due, newest first, so that live messages do not wait behind a long backfill; none in a
+ * space that is not filled any more, also before this process has heard of that.
  * @param maxRows at most so many
  * @param maxBytes of text in all; a single longer text is still returned, alone
  * @param heldJobs what only these wait for is left
@@ -52,6 +53,7 @@ export async function claimOwed(
     `with due as materialized (
        select e.kind, e.owner_id, e.content_hash, e.attempts from embedding e
        where e.space_id = $1 and e.status in ('PENDING', 'STALE')
+         and (select is_filled from embedding_space where id = $1)
          and (e.next_attempt_at is null or e.next_attempt_at <= now()
            or e.next_attempt_at > now() + ${longestRetryDelay('e.attempts - 1')})
          and (e.leased_by is null or e.leased_by not in (select id from process))

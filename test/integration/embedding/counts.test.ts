@@ -1,5 +1,6 @@
 import { v7 as uuidv7 } from 'uuid'
 import { expect, test } from 'vitest'
+import { claimOwed } from '../../../src/embedding/queue.ts'
 import { arrivingSeconds, countArriving } from '../../../src/embedding/stats.ts'
 import { startProviderApp } from '../../support/apps.ts'
 import { openTestSpace } from '../../support/databases.ts'
@@ -93,4 +94,20 @@ test('arriving is what has come in the last seconds, since the space is there, a
   expect(await countArriving(database, space.id)).toBe(3)
   await database.query('update embedding_space set is_filled = false where id = $1', [space.id])
   expect(await countArriving(database, space.id)).toBe(0)
+})
+
+test('nothing is claimed in a space that is not filled any more', async () => {
+  await using opened = await openTestSpace()
+  const { database, space } = opened
+  await database.query(`insert into source (id, name, type) values (gen_random_uuid(), 'Test', 'api')`)
+  await database.query(
+    `insert into message (id, source_id, channel, external_id, author, content, sent_at, words, word_count)
+     select $1, id, 'a', '1', 'ann', 'hello', now(), '', 1 from source`,
+    [uuidv7()],
+  )
+  const claim = () => claimOwed(database, space.id, '1', 10, 1_000, [])
+  await database.query('update embedding_space set is_filled = false where id = $1', [space.id])
+  expect(await claim()).toEqual([])
+  await database.query('update embedding_space set is_filled = true where id = $1', [space.id])
+  expect(await claim()).toMatchObject([{ text: 'hello' }])
 })

@@ -40,7 +40,7 @@ export interface GateFacts {
   coverage: readonly Pick<EmbeddingCoverage, 'total' | 'skipped' | 'ready'>[]
   /**
    * PENDING since a moment ago. Not counted: where people write all the time, some are at every moment, and in a small
-   * database they are more than 1 in 1,000. Searches miss them no longer than in the active space.
+   * database they are more than 1 in 1,000. After ten seconds they do count (see countArriving).
    */
   arriving: number
   indexes: readonly { kind: EntityKind; isUsable: boolean }[]
